@@ -137,7 +137,7 @@ class DatasetInfo:
         data = json.loads(text)
         if data.get("schema_version") != SCHEMA_VERSION:
             raise ValueError(
-                f"dataset.json has schema version {data.get('schema_version')!r}, this Reelmill reads {SCHEMA_VERSION}; "
+                f"dataset.json has schema version {data.get('schema_version')!r}, Reelmill reads {SCHEMA_VERSION}: "
                 "tokenize again, or use the Reelmill that wrote it"
             )
         tokenizers = {
