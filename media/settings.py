@@ -1,0 +1,92 @@
+"""Settings of fetching, decoding and cutting. Nothing heavy is imported here, so that a command line is instant."""
+
+from dataclasses import dataclass
+
+CODECS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9")
+AUDIO_CODECS = ("aac", "libopus", "flac")
+
+
+@dataclass(frozen=True)
+class FetchSettings:
+    """What a download may cost, and where it may go.
+
+    Args:
+        max_bytes: largest file that is fetched, in bytes; a larger one is `failed(fetch, too_large)`.
+        timeout_s: seconds for one whole download.
+        max_redirects: redirects that are followed.
+        allow_private_addresses: whether private, loopback and link-local addresses may be fetched from.
+        retries: attempts after the first, with back-off, on time-outs and 5xx answers.
+    """
+
+    max_bytes: int = 20 * 2**30
+    timeout_s: float = 600.0
+    max_redirects: int = 5
+    allow_private_addresses: bool = False
+    retries: int = 3
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1 or self.timeout_s <= 0 or self.max_redirects < 0 or self.retries < 0:
+            raise ValueError(
+                f"{self}: max_bytes and timeout_s must be positive, max_redirects and retries 0 or more; "
+                "leave a key out to get its default"
+            )
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """Bounds of what one source may cost to decode; beyond them decoding stops and says so.
+
+    Args:
+        max_frames: frames decoded at most.
+        max_pixels: largest frame, width × height in pixels.
+        max_seconds: wall-clock seconds that decoding one source may take.
+    """
+
+    max_frames: int = 10_000_000
+    max_pixels: int = 8192 * 8192
+    max_seconds: float = 6 * 3600.0
+
+    def __post_init__(self) -> None:
+        if min(self.max_frames, self.max_pixels) < 1 or self.max_seconds <= 0:
+            raise ValueError(f"{self}: every limit must be positive; leave a key out to get its default")
+
+
+@dataclass(frozen=True)
+class CutSettings:
+    """How a kept clip is encoded.
+
+    Args:
+        codec: ffmpeg's video encoder: libx264, libx265, libsvtav1 or libvpx-vp9.
+        crf: constant rate factor; smaller is better and larger on disk. 0–51 for x264 and x265, 0–63 for the others.
+        preset: the encoder's speed preset.
+        audio_codec: ffmpeg's audio encoder: aac, libopus or flac.
+        audio_bitrate_kbps: bit rate of the sound in kbit/s.
+        max_side: longer side of the written picture in pixels, never enlarged; null keeps the size.
+        fps: frame rate of the written clip; null keeps every frame at its own time.
+        threads: encoder threads; part of what fixes the bytes.
+    """
+
+    codec: str = "libx264"
+    crf: int = 18
+    preset: str = "veryfast"
+    audio_codec: str = "aac"
+    audio_bitrate_kbps: int = 128
+    max_side: int | None = None
+    fps: float | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise ValueError(f"codec {self.codec!r} is not one of {', '.join(CODECS)}")
+        if self.audio_codec not in AUDIO_CODECS:
+            raise ValueError(f"audio_codec {self.audio_codec!r} is not one of {', '.join(AUDIO_CODECS)}")
+        if not 0 <= self.crf <= (51 if self.codec in ("libx264", "libx265") else 63):
+            raise ValueError(f"crf {self.crf} is out of range; use 0–51 for x264 and x265, 0–63 for AV1 and VP9")
+        if self.max_side is not None and self.max_side < 16:
+            raise ValueError(f"max_side {self.max_side} is too small; use 16 or more, or null to keep the size")
+        if self.fps is not None and self.fps <= 0:
+            raise ValueError(f"fps {self.fps} must be positive, or null to keep every frame")
+        if self.threads < 1 or self.audio_bitrate_kbps < 8:
+            raise ValueError(
+                f"threads {self.threads} must be 1 or more, audio_bitrate_kbps {self.audio_bitrate_kbps} 8 or more"
+            )
