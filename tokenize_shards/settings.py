@@ -1,0 +1,218 @@
+"""Settings of `reelmill tokenize`: the command line, the YAML and the validation in one. Imports nothing heavy."""
+
+import math
+import re
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+_SIZE = re.compile(r"^(\d+)x(\d+)$")
+
+
+def parse_resolution(text: str) -> tuple[int, int]:
+    """(height, width) of "HxW" in pixels.
+
+    Raises:
+        ValueError: the text is not of that form, or a side is zero.
+    """
+    match = _SIZE.match(str(text).strip())
+    if not match or int(match[1]) < 1 or int(match[2]) < 1:
+        raise ValueError(f"resolution {text!r} is not HEIGHTxWIDTH in pixels; write it like 128x128 or 224x128")
+    return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True)
+class VideoTokenSettings:
+    """Windows of video and their tokenizer."""
+
+    tokenizer: str = "magvit2-tiny"
+    """Built-in name, folder (config.json and model.safetensors) or hub id of the video tokenizer."""
+
+    resolutions: list[str] = field(default_factory=lambda: ["128x128"])
+    """HEIGHTxWIDTH in pixels, lowest first. Those of one aspect ratio form a bucket: a clip goes to the bucket
+    nearest in shape to its picture and is tokenized at each of the bucket's resolutions."""
+
+    num_frames: int = 17
+    """Frames per window; must be 1 + k·(the tokenizer's temporal stride)."""
+
+    fps: float = 8.0
+    """Frames per second within a window; each is the frame nearest to its time."""
+
+    stride: int | None = None
+    """Frames from the start of one window to the next; null: one window, without overlap."""
+
+    batch_size: int | None = None
+    """Windows encoded at once, padded to this number so that bytes do not depend on the batch; null: 1 on the CPU,
+    8 on a GPU. Part of the fingerprint."""
+
+    def __post_init__(self) -> None:
+        if not self.resolutions:
+            raise ValueError("video.resolutions is empty; name at least one, for instance 128x128")
+        sizes = [parse_resolution(text) for text in self.resolutions]
+        if len(set(sizes)) < len(sizes):
+            raise ValueError(f"video.resolutions names a size twice: {', '.join(self.resolutions)}")
+        for low, high in ((a, b) for chain in self.buckets for a, b in zip(chain, chain[1:], strict=False)):
+            if low > high:
+                raise ValueError(
+                    f"video.resolutions must go from low to high within one aspect ratio: {_size(low)} stands before "
+                    f"{_size(high)}"
+                )
+        _at_least("video.num_frames", self.num_frames, 1)
+        _positive("video.fps", self.fps)
+        if self.stride is not None:
+            _at_least("video.stride", self.stride, 1)
+        if self.batch_size is not None:
+            _at_least("video.batch_size", self.batch_size, 1)
+
+    @property
+    def buckets(self) -> list[list[tuple[int, int]]]:
+        """The resolutions (height, width) grouped by aspect ratio, in the order given."""
+        groups: dict[Fraction, list[tuple[int, int]]] = {}
+        for text in self.resolutions:
+            height, width = parse_resolution(text)
+            groups.setdefault(Fraction(height, width), []).append((height, width))
+        return list(groups.values())
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second, exact: 7.5 is 15/2 and 29.97 is 2997/100."""
+        return Fraction(str(self.fps))
+
+    @property
+    def window_s(self) -> Fraction:
+        """Seconds that one window covers: 17 frames at 8 fps are 2.125 s."""
+        return self.num_frames / self.rate
+
+    @property
+    def stride_s(self) -> Fraction:
+        """Seconds from the start of one window to the next."""
+        return (self.stride or self.num_frames) / self.rate
+
+
+@dataclass(frozen=True)
+class AudioTokenSettings:
+    """The sound beneath each window."""
+
+    tokenizer: str | None = "soundstream-tiny"
+    """Built-in name, folder or hub id of the audio tokenizer; null: shards without audio."""
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """The frozen text encoder."""
+
+    encoder: str | None = "minilm"
+    """`minilm` (ships in a package), or a folder or hub id of a T5 or other encoder; null: shards without text."""
+
+    max_tokens: int = 64
+    """Longest caption in tokens; the rest is cut off."""
+
+    def __post_init__(self) -> None:
+        _at_least("text.max_tokens", self.max_tokens, 1)
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Which samples are for training and which for validation. All clips of one source video go together."""
+
+    val_fraction: float = 0.1
+    """Share of the source videos held out for validation, in [0, 1): by a hash of their content."""
+
+    column: str | None = None
+    """A manifest column that says `train` or `val` for each source and then decides instead of the hash."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val_fraction < 1:
+            raise ValueError(f"split.val_fraction is {self.val_fraction}; it must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class TokenShardSettings:
+    """Size of the shards."""
+
+    max_bytes: int = 1_000_000_000
+    """A shard is closed before it would grow beyond this; one sample is never split."""
+
+    def __post_init__(self) -> None:
+        _at_least("shards.max_bytes", self.max_bytes, 10_240)
+
+
+@dataclass(frozen=True)
+class QualitySettings:
+    """Token QA: how well a deterministic sample survives the round trip through the tokenizers."""
+
+    every: int | None = 50
+    """One window in this many, chosen by a hash of its key, is decoded again and measured; null: none."""
+
+    min_psnr_db: float | None = None
+    """A shard whose measured windows have a lower mean PSNR in dB is quarantined; null: none is."""
+
+    def __post_init__(self) -> None:
+        if self.every is not None:
+            _at_least("quality.every", self.every, 1)
+
+
+@dataclass(frozen=True)
+class TokenizeSettings:
+    """Turn the clips of a curated run into token shards for training."""
+
+    input: str
+    """Folder that `reelmill curate` wrote (with its run.json); a path or an fsspec URL."""
+
+    output: str
+    """Folder for the token shards; a path or an fsspec URL."""
+
+    video: VideoTokenSettings = field(default_factory=VideoTokenSettings)
+    audio: AudioTokenSettings = field(default_factory=AudioTokenSettings)
+    text: TextSettings = field(default_factory=TextSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    shards: TokenShardSettings = field(default_factory=TokenShardSettings)
+    quality: QualitySettings = field(default_factory=QualitySettings)
+
+    device: str | None = None
+    """`cpu`, `cuda` or `cuda:N`; null: `cuda` where there is one."""
+
+    threads: int = 1
+    """CPU threads of one worker's models; the workers already use all cores. Part of the fingerprint."""
+
+    ffmpeg: str | None = None
+    """Another ffmpeg than the one in the imageio-ffmpeg wheel."""
+
+    limit: int | None = None
+    """Tokenize only this many clips (the first by id), to try a configuration."""
+
+    max_failures: float | None = None
+    """More failed clips end the run with status 1: a count (≥ 1) or a share (< 1); null: unlimited."""
+
+    def __post_init__(self) -> None:
+        if self.input == self.output:
+            raise ValueError(f"input and output are both {self.input!r}; token shards need a folder of their own")
+        _at_least("threads", self.threads, 1)
+        if self.limit is not None:
+            _at_least("limit", self.limit, 1)
+        if self.max_failures is not None and (math.isnan(self.max_failures) or self.max_failures < 0):
+            raise ValueError(f"max_failures is {self.max_failures}; it must be a count or a share, not below 0")
+
+    def token_settings(self) -> dict[str, dict[str, Any]]:
+        """By modality, what decides the tokens of a clip besides the tokenizers' weights; for fingerprints."""
+        video = self.video
+        window = {"num_frames": video.num_frames, "fps": str(video.rate), "stride": video.stride or video.num_frames}
+        return {
+            "video": {**window, "buckets": video.buckets, "threads": self.threads},
+            "audio": {**window, "threads": self.threads},
+            "text": {"max_tokens": self.text.max_tokens, "threads": self.threads},
+        }
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _at_least(name: str, value: int, low: int) -> None:
+    if value < low:
+        raise ValueError(f"{name} is {value}; it must be {low} or more")
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0 or math.isinf(value):
+        raise ValueError(f"{name} is {value}; it must be above 0")
