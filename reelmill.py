@@ -1,1 +1,142 @@
-def main() -> None: ...
+"""The front door: `reelmill NAME …` runs one command, imported only when it is called."""
+
+import difflib
+import importlib
+import logging
+import os
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """A name, where its `main(argv) -> status` is, and what it does in one line."""
+
+    name: str
+    target: str
+    summary: str
+
+
+GROUPS: dict[str, tuple[Command, ...]] = {
+    "begin": (
+        Command("demo", "beam_jobs.demo:main", "all of it on two small real videos, on the CPU, without a network"),
+        Command("doctor", "beam_jobs.doctor:main", "what is installed and reachable, and what to do about it"),
+    ),
+    "data": (
+        Command("curate", "beam_jobs.curate:main", "raw video to scored single-shot clips, a ledger and a report"),
+        Command("report", "curation.report:main", "builds report.html of a curated run again"),
+        Command("tokenize", "beam_jobs.tokenize_job:main", "curated clips to token shards"),
+        Command("inspect", "tokenize_shards.inspect_shards:main", "what is in a shard; decodes it back to mp4"),
+    ),
+    "models": (
+        Command("train video-tokenizer", "training.video_tokenizer:main", "a MAGVIT-v2 tokenizer from clips"),
+        Command("train audio-tokenizer", "training.audio_tokenizer:main", "a SoundStream tokenizer from clips"),
+        Command("train lm", "training.lm_train:main", "the language model from token shards"),
+        Command("train super-resolution", "training.super_resolution_train:main", "the upscaler of tokens"),
+        Command("generate", "training.generate:main", "video with sound from text, an image, video or audio"),
+    ),
+}
+
+COMMANDS = {command.name: command for group in GROUPS.values() for command in group}
+
+OK, RUN_FAILED, WRONG_USAGE = 0, 1, 2
+
+
+def help_text() -> str:
+    """The list of commands, by group."""
+    lines = [
+        "Reelmill: raw video in, pre-tokenized shards and trained video models out.",
+        "",
+        "examples:",
+        "  reelmill demo --output demo-output",
+        "  reelmill curate --input videos/ --output curated",
+        "  reelmill tokenize --input curated --output tokens",
+        "  reelmill train lm --data tokens --output lm",
+        '  reelmill generate --model lm --task t2v --prompt "a red car" --output car.mp4',
+    ]
+    width = max(len(name) for name in COMMANDS)
+    for group, commands in GROUPS.items():
+        lines += ["", f"{group}:", *(f"  {command.name:<{width}}  {command.summary}" for command in commands)]
+    lines += [
+        "",
+        "`reelmill COMMAND --help` shows its options; all of them can stand in a YAML file (--config FILE), and",
+        "`--print_config` prints that file. Exit status: 0 done, 1 the run failed, 2 wrong usage.",
+        "REELMILL_DEBUG=1 shows tracebacks, REELMILL_LOG=INFO more of what happens.",
+    ]
+    return "\n".join(lines)
+
+
+def find_command(argv: list[str]) -> tuple[Command, list[str]]:
+    """The command that the first one or two words name, and what follows them.
+
+    Raises:
+        ValueError: no command has that name.
+    """
+    for words in (2, 1):
+        command = COMMANDS.get(" ".join(argv[:words]))
+        if command and len(argv) >= words:
+            return command, argv[words:]
+    name = argv[0]
+    below = [command.removeprefix(f"{name} ") for command in COMMANDS if command.startswith(f"{name} ")]
+    if below:
+        given = argv[1] if len(argv) > 1 else "nothing"
+        raise ValueError(f"reelmill {name} wants one of {', '.join(below)}; {given!r} was given")
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
+    raise ValueError(f"unknown command {name!r}; {hint}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command that `argv` names and returns its exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return OK if argv else WRONG_USAGE
+    if argv[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"reelmill {version('reelmill')}")
+        return OK
+    if len(argv) == 2 and argv[1] in ("-h", "--help") and argv[0] not in COMMANDS:
+        below = [command for command in COMMANDS.values() if command.name.startswith(f"{argv[0]} ")]
+        if below:
+            print("\n".join(f"reelmill {command.name:<24} {command.summary}" for command in below))
+            return OK
+    logging.basicConfig(
+        level=os.environ.get("REELMILL_LOG", "WARNING").upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
+    return _run(argv)
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        command, rest = find_command(argv)
+        module, _, function = command.target.partition(":")
+        return int(getattr(importlib.import_module(module), function)(rest) or OK)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `reelmill … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:
+        if os.environ.get("REELMILL_DEBUG") == "1":
+            raise
+        usage = isinstance(error, (ValueError, FileNotFoundError))
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        if not usage:
+            print("REELMILL_DEBUG=1 shows where this happened", file=sys.stderr)
+        return WRONG_USAGE if usage else RUN_FAILED
+
+
+def _one_line(error: Exception) -> str:
+    """The message without line breaks; the type's name where the type is all there is to say."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    text = " ".join(str(error).split())
+    plain = isinstance(error, (ValueError, FileNotFoundError, RuntimeError)) and text
+    return text if plain else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
