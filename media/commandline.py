@@ -1,7 +1,6 @@
 """One settings dataclass per command is its command line, its YAML and its validation."""
 
 import argparse
-import contextlib
 import difflib
 import importlib.util
 import re
@@ -22,10 +21,9 @@ Settings = TypeVar("Settings")
 REDACTED = "…redacted"
 _BOOLEANS = {"true", "false", "yes", "no", "on", "off"}
 _SECRET_KEY = re.compile(
-    r"(^|_)(password|passwd|secret|credentials?|token|api_?key|access_?key|private_?key|auth(orization)?)$"
+    r"(^|[._-])(password|passwd|secret|credentials?|token|api_?key|access_?key|private_?key|auth(orization)?)$"
 )
-_SECRET_FLAG = re.compile(r"^(--[\w.]*(password|secret|token|api_?key|access_?key|private_?key|credentials?))=.+", re.I)
-_SIGNATURE = re.compile(r"(^|[-_])(sig|signature|token|key|credential|policy|expires|password|auth)", re.I)
+_SIGNATURE = re.compile(r"(^|[-_.])(sig|signature|token|key|credential|policy|expires|password|auth)", re.I)
 
 
 class _Formatter(jsonargparse.DefaultHelpFormatter):
@@ -224,7 +222,14 @@ def settings_dict(settings: Any) -> dict[str, Any]:
 
 def redact_flags(flags: Iterable[str]) -> list[str]:
     """Command-line tokens with the values of secret flags and of signed URLs redacted."""
-    return [_SECRET_FLAG.sub(rf"\1={REDACTED}", redact_url(flag)) for flag in flags]
+    shown: list[str] = []
+    secret_before = False
+    for token in flags:
+        flag, equals, value = token.partition("=") if token.startswith("-") else ("", "", token)
+        secret = secret_before if not flag else bool(_SECRET_KEY.search(flag.lstrip("-").lower()))
+        shown.append(flag + equals + (REDACTED if secret and value else redact_url(value)))
+        secret_before = bool(flag) and secret and not equals
+    return shown
 
 
 def _plain(value: Any, key: str = "") -> Any:
@@ -248,14 +253,12 @@ def redact_url(text: str) -> str:
     """The text; if it is a URL, without its password and without a query that signs it."""
     if "://" not in text:
         return text
-    head, _, tail = text.rpartition("=") if text.startswith("--") else ("", "", text)
-    prefix = f"{head}=" if head and "://" not in head else ""
-    url = text[len(prefix) :] if prefix else (text if not text.startswith("--") else tail)
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        netloc = f"{REDACTED}@{host}" if "@" in parts.netloc else parts.netloc
-        names = [pair.partition("=")[0] for pair in parts.query.split("&")]
-        query = REDACTED if any(_SIGNATURE.search(name) for name in names) else parts.query
-        return prefix + urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))
-    return text
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return text
+    host = parts.netloc.rpartition("@")[2]
+    netloc = f"{REDACTED}@{host}" if "@" in parts.netloc else parts.netloc
+    names = [pair.partition("=")[0] for pair in parts.query.split("&")]
+    query = REDACTED if any(_SIGNATURE.search(name) for name in names) else parts.query
+    return urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))
