@@ -1,5 +1,6 @@
 """Settings of `reelmill tokenize`: the command line, the YAML and the validation in one. Imports nothing heavy."""
 
+import itertools
 import math
 import re
 from dataclasses import dataclass, field
@@ -23,27 +24,25 @@ def parse_resolution(text: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class VideoTokenSettings:
-    """Windows of video and their tokenizer."""
+    """Windows of video and their tokenizer.
+
+    Args:
+        tokenizer: built-in name, folder (config.json and model.safetensors) or hub id of the video tokenizer.
+        resolutions: HEIGHTxWIDTH in pixels, lowest first. Those of one aspect ratio form a bucket: a clip goes to the
+            bucket nearest in shape to its picture and is tokenized at each of the bucket's resolutions.
+        num_frames: frames per window; must be 1 + k·(the tokenizer's temporal stride).
+        fps: frames per second within a window; each is the frame nearest to its time.
+        stride: frames from the start of one window to the next; null: one window, without overlap.
+        batch_size: windows encoded at once, padded to this number so that bytes do not depend on the batch; null: 1
+            on the CPU, 8 on a GPU. Part of the fingerprint.
+    """
 
     tokenizer: str = "magvit2-tiny"
-    """Built-in name, folder (config.json and model.safetensors) or hub id of the video tokenizer."""
-
     resolutions: list[str] = field(default_factory=lambda: ["128x128"])
-    """HEIGHTxWIDTH in pixels, lowest first. Those of one aspect ratio form a bucket: a clip goes to the bucket
-    nearest in shape to its picture and is tokenized at each of the bucket's resolutions."""
-
     num_frames: int = 17
-    """Frames per window; must be 1 + k·(the tokenizer's temporal stride)."""
-
     fps: float = 8.0
-    """Frames per second within a window; each is the frame nearest to its time."""
-
     stride: int | None = None
-    """Frames from the start of one window to the next; null: one window, without overlap."""
-
     batch_size: int | None = None
-    """Windows encoded at once, padded to this number so that bytes do not depend on the batch; null: 1 on the CPU,
-    8 on a GPU. Part of the fingerprint."""
 
     def __post_init__(self) -> None:
         if not self.resolutions:
@@ -51,7 +50,7 @@ class VideoTokenSettings:
         sizes = [parse_resolution(text) for text in self.resolutions]
         if len(set(sizes)) < len(sizes):
             raise ValueError(f"video.resolutions names a size twice: {', '.join(self.resolutions)}")
-        for low, high in ((a, b) for chain in self.buckets for a, b in zip(chain, chain[1:], strict=False)):
+        for low, high in (pair for chain in self.buckets for pair in itertools.pairwise(chain)):
             if low > high:
                 raise ValueError(
                     f"video.resolutions must go from low to high within one aspect ratio: {_size(low)} stands before "
@@ -91,21 +90,27 @@ class VideoTokenSettings:
 
 @dataclass(frozen=True)
 class AudioTokenSettings:
-    """The sound beneath each window."""
+    """The sound beneath each window.
+
+    Args:
+        tokenizer: built-in name, folder or hub id of the audio tokenizer; null: shards without audio.
+    """
 
     tokenizer: str | None = "soundstream-tiny"
-    """Built-in name, folder or hub id of the audio tokenizer; null: shards without audio."""
 
 
 @dataclass(frozen=True)
 class TextSettings:
-    """The frozen text encoder."""
+    """The frozen text encoder.
+
+    Args:
+        encoder: `minilm` (ships in a package), or a folder or hub id of a T5 or other encoder; null: shards without
+            text.
+        max_tokens: longest caption in tokens; the rest is cut off.
+    """
 
     encoder: str | None = "minilm"
-    """`minilm` (ships in a package), or a folder or hub id of a T5 or other encoder; null: shards without text."""
-
     max_tokens: int = 64
-    """Longest caption in tokens; the rest is cut off."""
 
     def __post_init__(self) -> None:
         _at_least("text.max_tokens", self.max_tokens, 1)
@@ -113,13 +118,15 @@ class TextSettings:
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Which samples are for training and which for validation. All clips of one source video go together."""
+    """Which samples are for training and which for validation. All clips of one source video go together.
+
+    Args:
+        val_fraction: share of the source videos held out for validation, in [0, 1): by a hash of their content.
+        column: a manifest column that says `train` or `val` for each source and then decides instead of the hash.
+    """
 
     val_fraction: float = 0.1
-    """Share of the source videos held out for validation, in [0, 1): by a hash of their content."""
-
     column: str | None = None
-    """A manifest column that says `train` or `val` for each source and then decides instead of the hash."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_fraction < 1:
@@ -128,10 +135,13 @@ class SplitSettings:
 
 @dataclass(frozen=True)
 class TokenShardSettings:
-    """Size of the shards."""
+    """Size of the shards.
+
+    Args:
+        max_bytes: a shard is closed before it would grow beyond this; one sample is never split.
+    """
 
     max_bytes: int = 1_000_000_000
-    """A shard is closed before it would grow beyond this; one sample is never split."""
 
     def __post_init__(self) -> None:
         _at_least("shards.max_bytes", self.max_bytes, 10_240)
@@ -139,13 +149,15 @@ class TokenShardSettings:
 
 @dataclass(frozen=True)
 class QualitySettings:
-    """Token QA: how well a deterministic sample survives the round trip through the tokenizers."""
+    """Token QA: how well a deterministic sample survives the round trip through the tokenizers.
+
+    Args:
+        every: one window in this many, chosen by a hash of its key, is decoded again and measured; null: none.
+        min_psnr_db: a shard whose measured windows have a lower mean PSNR in dB is quarantined; null: none is.
+    """
 
     every: int | None = 50
-    """One window in this many, chosen by a hash of its key, is decoded again and measured; null: none."""
-
     min_psnr_db: float | None = None
-    """A shard whose measured windows have a lower mean PSNR in dB is quarantined; null: none is."""
 
     def __post_init__(self) -> None:
         if self.every is not None:
@@ -154,35 +166,33 @@ class QualitySettings:
 
 @dataclass(frozen=True)
 class TokenizeSettings:
-    """Turn the clips of a curated run into token shards for training."""
+    """Turn the clips of a curated run into token shards for training.
+
+    Args:
+        input: folder that `reelmill curate` wrote (with its run.json); a path or an fsspec URL.
+        output: folder for the token shards; a path or an fsspec URL.
+        device: `cpu`, `cuda` or `cuda:N`; null: `cuda` where there is one.
+        threads: CPU threads of one worker's models; the workers already use all cores. Part of the fingerprint.
+        ffmpeg: another ffmpeg than the one in the imageio-ffmpeg wheel.
+        limit: tokenize only this many clips (the first by id), to try a configuration.
+        max_failures: more failed clips end the run with status 1: a count (≥ 1) or a share (< 1); null: unlimited.
+        plan: say what would run, and run nothing.
+    """
 
     input: str
-    """Folder that `reelmill curate` wrote (with its run.json); a path or an fsspec URL."""
-
     output: str
-    """Folder for the token shards; a path or an fsspec URL."""
-
     video: VideoTokenSettings = field(default_factory=VideoTokenSettings)
     audio: AudioTokenSettings = field(default_factory=AudioTokenSettings)
     text: TextSettings = field(default_factory=TextSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
     shards: TokenShardSettings = field(default_factory=TokenShardSettings)
     quality: QualitySettings = field(default_factory=QualitySettings)
-
     device: str | None = None
-    """`cpu`, `cuda` or `cuda:N`; null: `cuda` where there is one."""
-
     threads: int = 1
-    """CPU threads of one worker's models; the workers already use all cores. Part of the fingerprint."""
-
     ffmpeg: str | None = None
-    """Another ffmpeg than the one in the imageio-ffmpeg wheel."""
-
     limit: int | None = None
-    """Tokenize only this many clips (the first by id), to try a configuration."""
-
     max_failures: float | None = None
-    """More failed clips end the run with status 1: a count (≥ 1) or a share (< 1); null: unlimited."""
+    plan: bool = False
 
     def __post_init__(self) -> None:
         if self.input == self.output:
