@@ -1,0 +1,303 @@
+"""What the report of a curated run shows: counts, examples and distributions, read from the run's files."""
+
+import base64
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from media import storage
+from media.parquet import read_parquet
+from media.tar import read_samples
+from schemas.run import RunInfo
+from schemas.scores import SCORES, Score
+
+STAGE_ORDER = (
+    "manifest", "fetch", "probe", "decode", "analyze", "exact_dedup", "shots", "watermark", "audio", "filters", "dedup",
+    "near_dedup", "caption", "clip_score", "aesthetic", "nsfw", "verdict", "cut", "shards",
+)  # fmt: skip
+MAX_KEPT, MAX_PER_REASON, MAX_FAILURES = 48, 6, 12
+_COLUMNS = [
+    "clip_id", "uri", "start_s", "end_s", "caption", "caption_source", "state", "stage", "reason", "score",
+    "threshold", "duplicate_of", "detail", *(f"score_{score.name}" for score in SCORES),
+]  # fmt: skip
+
+Outcome = tuple[str, str, str]
+"""(state, stage, reason) of a row of the ledger."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A preview and what is written under it."""
+
+    image: str  # data: URI
+    title: str
+    note: str
+    caption: str = ""
+    facts: str = ""
+
+
+@dataclass(frozen=True)
+class OutcomeRow:
+    """How many clips ended in one way, and some of them."""
+
+    state: str
+    stage: str
+    reason: str
+    count: int
+    seconds: float
+    share: float  # of all candidates, in [0, 1]
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One level of a funnel."""
+
+    label: str
+    count: int
+    share: float  # of the funnel's first level, in [0, 1]
+    lost: str = ""
+
+
+@dataclass(frozen=True)
+class FailureGroup:
+    """Inputs or clips that failed for one reason."""
+
+    what: str  # "input" or "clip"
+    stage: str
+    reason: str
+    count: int
+    examples: tuple[tuple[str, str], ...]  # (uri, detail)
+
+
+@dataclass(frozen=True)
+class Values:
+    """One score over the clips that have it."""
+
+    score: Score
+    kept: np.ndarray
+    rejected: np.ndarray
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """Whether a stage ran, how long it took, and how fast it was."""
+
+    name: str
+    status: str
+    ran: bool
+    seconds: float | None = None
+    rate: str = ""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All of the report."""
+
+    run: RunInfo
+    num_sources: int
+    sources: Counter[str]  # by state
+    num_clips: int
+    clips: Counter[str]  # by state
+    seconds: dict[str, float]  # of "sources", "candidates", "kept"
+    source_funnel: list[Bar]
+    clip_funnel: list[Bar]
+    outcomes: list[OutcomeRow]
+    kept: tuple[Picture, ...]
+    values: list[Values]
+    unmeasured: list[str]
+    failures: list[FailureGroup]
+    stages: list[StageRow] = field(default_factory=list)
+
+
+def read_run(run_dir: str) -> ReportData:
+    """Everything the report shows of the run in this folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no finished run.
+    """
+    if not storage.exists(storage.join(run_dir, "run.json")):
+        raise FileNotFoundError(
+            f"{run_dir} holds no finished run: there is no run.json; give the --output folder of `reelmill curate`, "
+            "and let an unfinished run finish first"
+        )
+    run = RunInfo.from_json(storage.read_bytes(storage.join(run_dir, "run.json")).decode())
+    sources = read_parquet(storage.join(run_dir, "ledger", "sources-*.parquet"))
+    clips = read_parquet(storage.join(run_dir, "ledger", "clips-*.parquet"), columns=_COLUMNS)
+    lengths = pc.subtract(clips["end_s"], clips["start_s"]).to_numpy(zero_copy_only=False)
+    keys = _outcomes_of(clips)
+    counts = Counter(keys)
+    pictures = _pictures(run_dir, clips, keys)
+    kept = np.array([key[0] == "kept" for key in keys], dtype=bool)
+    seconds = {
+        "sources": float(pc.sum(sources["duration_s"]).as_py() or 0.0),
+        "candidates": float(lengths.sum()),
+        "kept": float(lengths[kept].sum()) if len(kept) else 0.0,
+    }
+    values, unmeasured = _values(clips, kept, run.settings.get("filters") or {})
+    return ReportData(
+        run=run, num_sources=sources.num_rows, sources=Counter(sources["state"].to_pylist()),
+        num_clips=clips.num_rows, clips=Counter(key[0] for key in keys), seconds=seconds,
+        source_funnel=_source_funnel(sources), clip_funnel=_clip_funnel(counts),
+        outcomes=_outcome_rows(counts, keys, lengths, pictures),
+        kept=tuple(picture for key, group in sorted(pictures.items()) if key[0] == "kept" for picture in group),
+        values=values, unmeasured=unmeasured, failures=_failures(sources, "input") + _failures(clips, "clip"),
+        stages=_stage_rows(run_dir, run),
+    )  # fmt: skip
+
+
+def stage_rank(stage: str) -> tuple[int, str]:
+    """Sorts stages as the data meets them; unknown ones come before cutting, by name."""
+    known = STAGE_ORDER.index(stage) if stage in STAGE_ORDER else STAGE_ORDER.index("verdict")
+    return known, stage
+
+
+def _outcomes_of(clips: pa.Table) -> list[Outcome]:
+    return list(zip(clips["state"].to_pylist(), clips["stage"].to_pylist(), clips["reason"].to_pylist(), strict=True))
+
+
+def _source_funnel(sources: pa.Table) -> list[Bar]:
+    total = sources.num_rows
+    lost = Counter(
+        f"{reason or state}"
+        for state, reason in zip(sources["state"].to_pylist(), sources["reason"].to_pylist(), strict=True)
+        if state != "done"
+    )
+    done = total - sum(lost.values())
+    with_clips = int(pc.sum(pc.greater(sources["num_clips"], 0)).as_py() or 0)
+    return [
+        Bar("inputs", total, 1.0 if total else 0.0),
+        Bar("analysed", done, done / total if total else 0.0, _lost(lost)),
+        Bar("with candidate clips", with_clips, with_clips / total if total else 0.0),
+    ]
+
+
+def _clip_funnel(counts: Counter[Outcome]) -> list[Bar]:
+    """Candidates, then what is left after each stage that rejected any, then what was kept."""
+    total = left = sum(counts.values())
+    bars = [Bar("candidate clips", total, 1.0 if total else 0.0)]
+    by_stage: dict[str, Counter[str]] = defaultdict(Counter)
+    for (state, stage, reason), count in counts.items():
+        if state != "kept":
+            by_stage[stage][reason or state] += count
+    for stage in sorted(by_stage, key=stage_rank):
+        left -= sum(by_stage[stage].values())
+        bars.append(Bar(f"after {stage.replace('_', ' ')}", left, left / total, _lost(by_stage[stage])))
+    if len(bars) == 1:
+        bars.append(Bar("kept", left, left / total if total else 0.0))
+    else:
+        bars[-1] = Bar("kept", bars[-1].count, bars[-1].share, bars[-1].lost)
+    return bars
+
+
+def _lost(reasons: Counter[str]) -> str:
+    """`−12 min_motion, −3 too_short`, most first."""
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"−{count:,} {reason}" for reason, count in ordered[:4]) + (" …" if len(ordered) > 4 else "")
+
+
+def _outcome_rows(
+    counts: Counter[Outcome], keys: list[Outcome], lengths: np.ndarray, pictures: dict[Outcome, tuple[Picture, ...]]
+) -> list[OutcomeRow]:
+    seconds: dict[Outcome, float] = defaultdict(float)
+    for key, length in zip(keys, lengths, strict=True):
+        seconds[key] += float(length)
+    order = {"kept": 0, "filtered": 1, "duplicate": 2, "failed": 3}
+    total = max(len(keys), 1)
+    return [
+        OutcomeRow(*key, count, seconds[key], count / total, pictures.get(key, ()))
+        for key, count in sorted(
+            counts.items(), key=lambda item: (order.get(item[0][0], 9), stage_rank(item[0][1]), -item[1], item[0])
+        )
+    ]
+
+
+def _previews(run_dir: str) -> Iterator[tuple[str, bytes]]:
+    """(clip id, JPEG) of every preview, in the order of the files."""
+    for path in storage.list_files(storage.join(run_dir, "previews"), "*.tar"):
+        for key, members in read_samples(path):
+            jpeg = members.get("jpg") or members.get("jpeg")
+            if jpeg:
+                yield key.rpartition("/")[2], jpeg
+
+
+def _pictures(run_dir: str, clips: pa.Table, keys: list[Outcome]) -> dict[Outcome, tuple[Picture, ...]]:
+    """Up to `MAX_PER_REASON` previews of every outcome (`MAX_KEPT` of what was kept), in a fixed order."""
+    found: dict[Outcome, list[tuple[str, Picture]]] = defaultdict(list)
+    previews = _previews(run_dir)
+    while batch := list(islice(previews, 256)):
+        rows = pc.index_in(pa.array([key for key, _ in batch]), value_set=clips["clip_id"].combine_chunks())
+        for (clip_id, jpeg), row in zip(batch, rows.to_pylist(), strict=True):
+            limit = 0 if row is None else (MAX_KEPT if keys[row][0] == "kept" else MAX_PER_REASON)
+            if row is not None and len(found[keys[row]]) < limit:
+                found[keys[row]].append((clip_id, _picture(clips.slice(row, 1).to_pylist()[0], jpeg)))
+    return {key: tuple(picture for _, picture in group) for key, group in found.items()}
+
+
+def _picture(row: dict[str, Any], jpeg: bytes) -> Picture:
+    name = str(row["uri"]).rstrip("/").rpartition("/")[2].partition("?")[0]
+    facts = [
+        f"{score.name} {row[f'score_{score.name}']:.4g}" for score in SCORES if row[f"score_{score.name}"] is not None
+    ]
+    note = f"{row['end_s'] - row['start_s']:.1f} s"
+    if row["score"] is not None and row["threshold"] is not None:
+        note = f"{row['score']:.3g} against {row['threshold']:.3g}"
+    elif row["duplicate_of"]:
+        note = f"of {row['duplicate_of'][:8]}"
+    elif row["detail"]:
+        note = row["detail"]
+    return Picture(
+        image="data:image/jpeg;base64," + base64.b64encode(jpeg).decode(),
+        title=f"{name} {row['start_s']:.2f}–{row['end_s']:.2f} s",
+        note=note,
+        caption=row["caption"] or "",
+        facts=", ".join([f"id {row['clip_id']}", *facts]),
+    )
+
+
+def _values(clips: pa.Table, kept: np.ndarray, filters: dict[str, Any]) -> tuple[list[Values], list[str]]:
+    values, unmeasured = [], []
+    for score in SCORES:
+        column = clips[f"score_{score.name}"].to_numpy(zero_copy_only=False).astype(np.float64)
+        there = np.isfinite(column)
+        if not there.any():
+            unmeasured.append(score.name)
+            continue
+        low, high = filters.get(f"min_{score.name}"), filters.get(f"max_{score.name}")
+        values.append(Values(score, column[there & kept], column[there & ~kept], low, high))
+    return values, unmeasured
+
+
+def _failures(table: pa.Table, what: str) -> list[FailureGroup]:
+    failed = table.filter(pc.equal(table["state"], "failed"))
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for row in failed.select(["stage", "reason", "uri", "detail"]).to_pylist():
+        groups[row["stage"], row["reason"]].append((row["uri"], row["detail"]))
+    return [
+        FailureGroup(what, stage, reason, len(rows), tuple(sorted(rows)[:MAX_FAILURES]))
+        for (stage, reason), rows in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+
+
+def _stage_rows(run_dir: str, run: RunInfo) -> list[StageRow]:
+    path = storage.join(run_dir, "timings.json")
+    timings = json.loads(storage.read_bytes(path)) if storage.exists(path) else {}
+    by_stage = timings.get("stages", {})
+    rows = []
+    for name in sorted({*run.stages, *by_stage}, key=stage_rank):
+        timing = by_stage.get(name, {})
+        seconds, status = timing.get("seconds"), run.stages.get(name, "run")
+        rate = ""
+        if seconds and timing.get("items"):
+            rate = f"{timing['items'] / seconds:,.1f} {timing.get('unit', 'items')}/s"
+        rows.append(StageRow(name, status, status == "run", seconds, rate))
+    return rows
