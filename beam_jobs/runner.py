@@ -1,0 +1,99 @@
+"""Which runner a job goes to, and what the flags say that are Beam's and not ours."""
+
+import argparse
+import contextlib
+import io
+import os
+from collections.abc import Sequence
+
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners import runner as beam_runner
+
+LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+
+
+def beam_options(flags: Sequence[str], num_elements: int) -> PipelineOptions:
+    """Beam's options for a job; without `--runner`, all cores of this machine.
+
+    Args:
+        flags: what the command itself does not know, verbatim.
+        num_elements: inputs of the job; more local workers than that are not started.
+
+    Raises:
+        ValueError: a flag that Beam does not know either, or a runner it does not have.
+    """
+    known = _parse(flags)
+    _check_runner(known.runner)
+    given = {flag.partition("=")[0] for flag in flags}
+    return PipelineOptions([*flags, *_local_defaults(known, given, num_elements)])
+
+
+def _local_defaults(known: argparse.Namespace, given: set[str], num_elements: int) -> list[str]:
+    """Flags that spread a job over this machine's cores, where the user has not chosen otherwise."""
+    if known.runner is not None:
+        return []
+    chosen = [f"--runner={LOCAL_RUNNER}"]
+    workers = known.direct_num_workers
+    if "--direct_num_workers" not in given:
+        workers = max(1, min(num_cores(), num_elements))
+        chosen.append(f"--direct_num_workers={workers}")
+    if "--direct_running_mode" not in given and workers != 1:
+        chosen.append("--direct_running_mode=multi_processing")
+    return chosen
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _parse(flags: Sequence[str]) -> argparse.Namespace:
+    """The flags as Beam reads them.
+
+    Raises:
+        ValueError: a flag that none of Beam's option classes has, or a value it does not take.
+    """
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False, conflict_handler="resolve")
+    for options_class in sorted(set(_subclasses(PipelineOptions)), key=lambda each: each.__name__):
+        add = getattr(options_class, "_add_argparse_args", None)
+        if add is not None:
+            add(_Forgiving(parser))
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            known, unknown = parser.parse_known_args(list(flags))
+    except SystemExit:
+        text = complaint.getvalue().strip().rpartition("error: ")[2]
+        raise ValueError(f"Beam does not take these flags: {text}") from None
+    if unknown:
+        raise ValueError(
+            f"unknown option {unknown[0]!r}: neither this command nor Apache Beam has it; `--help` lists ours"
+        )
+    return known
+
+
+class _Forgiving:
+    """Beam's option classes add to a parser of Beam's own, which also knows value providers."""
+
+    def __init__(self, parser: argparse.ArgumentParser):
+        self._parser = parser
+
+    def add_value_provider_argument(self, *args: object, **kwargs: object) -> None:
+        self._parser.add_argument(*args, **kwargs)  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._parser, name)
+
+
+def _subclasses(base: type) -> list[type]:
+    """Beam's own option classes."""
+    direct = [each for each in base.__subclasses__() if each.__module__.startswith("apache_beam.options.")]
+    return direct + [below for each in direct for below in _subclasses(each)]
+
+
+def _check_runner(name: str | None) -> None:
+    known = sorted(path.rsplit(".", 1)[-1] for path in beam_runner._RUNNER_MAP.values())
+    if name and "." not in name and name.lower() not in {each.lower() for each in known} | {
+        each.lower().removesuffix("runner") for each in known
+    }:
+        raise ValueError(f"--runner {name!r} is not one of Beam's: {', '.join(known)}")

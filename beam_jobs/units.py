@@ -1,0 +1,64 @@
+"""Finished units of work by fingerprint: what makes a second run cheap and a killed one resumable.
+
+    .work/<stage>/<first two hex digits>/<fingerprint><suffix>
+
+A unit is written whole or not at all, its name says all that shaped its bytes, and it is never changed. Two
+workers that make the same unit at the same time write equal bytes. Any fsspec file system will do.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from media import storage
+
+WORK = ".work"
+
+
+@dataclass(frozen=True)
+class Units:
+    """The store of one run's finished units; a plain value, so that it travels to the workers.
+
+    Args:
+        root: the `.work` folder of a run, a path or an fsspec URL.
+    """
+
+    root: str
+
+    @staticmethod
+    def of(output: str) -> "Units":
+        """The units of the run or data set in this folder."""
+        return Units(storage.join(output, WORK))
+
+    def path(self, stage: str, fp: str, suffix: str = "") -> str:
+        return storage.join(self.root, stage, fp[:2], fp + suffix)
+
+    def get(self, stage: str, fp: str, suffix: str = "") -> bytes | None:
+        """The unit's bytes; None where it is not finished."""
+        try:
+            return storage.read_bytes(self.path(stage, fp, suffix))
+        except FileNotFoundError:
+            return None
+
+    def has(self, stage: str, fp: str, suffix: str = "") -> bool:
+        return storage.exists(self.path(stage, fp, suffix))
+
+    def put(self, stage: str, fp: str, data: bytes, suffix: str = "") -> None:
+        storage.write_bytes_atomic(self.path(stage, fp, suffix), data)
+
+    def put_file(self, stage: str, fp: str, local: str | Path, suffix: str = "") -> None:
+        """Moves a finished local file into the store."""
+        storage.move_file_atomic(local, self.path(stage, fp, suffix))
+
+    def count(self, stage: str) -> int:
+        """How many units of a stage a local store has; 0 on object stores, where counting costs as much as work."""
+        if not storage.is_local(self.root):
+            return 0
+        folder = Path(self.root.removeprefix("file://")) / stage
+        return sum(1 for part in _folders(folder) for entry in os.scandir(part) if not entry.name.startswith("."))
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from (Path(entry.path) for entry in os.scandir(folder) if entry.is_dir())
