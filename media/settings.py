@@ -34,20 +34,22 @@ class FetchSettings:
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """Bounds of what one source may cost to decode; beyond them decoding stops and says so.
+    """What a hostile or broken file may cost. Each limit met is a rejection.
 
     Args:
-        max_frames: frames decoded at most.
-        max_pixels: largest frame, width × height in pixels.
-        max_seconds: wall-clock seconds that decoding one source may take.
+        max_frames: decoded frames; 2,000,000 are 18 hours at 30 fps.
+        max_pixels: width × height of one stored picture.
+        max_seconds: seconds of presentation time, first frame to last.
+        max_wall_s: seconds of work on one source.
     """
 
-    max_frames: int = 10_000_000
+    max_frames: int = 2_000_000
     max_pixels: int = 8192 * 8192
-    max_seconds: float = 6 * 3600.0
+    max_seconds: float = 12 * 3600.0
+    max_wall_s: float = 4 * 3600.0
 
     def __post_init__(self) -> None:
-        if min(self.max_frames, self.max_pixels) < 1 or self.max_seconds <= 0:
+        if min(self.max_frames, self.max_pixels) < 1 or min(self.max_seconds, self.max_wall_s) <= 0:
             raise ValueError(f"{self}: every limit must be positive; leave a key out to get its default")
 
 
