@@ -184,7 +184,7 @@ def _explain(parser: jsonargparse.ArgumentParser, error: Exception, examples: Se
     by_key = {action.dest: action for action in parser._actions}
     if missing := re.search(r"required: ([\w.]+)|\"?([\w.]+)\"? is required", text):
         key = missing[1] or missing[2]
-        help_text = getattr(by_key.get(key), "help", None)
+        help_text = (getattr(by_key.get(key), "help", None) or "").rstrip(".")
         example = f". For instance: {examples[0]}" if examples else ""
         return f"--{key} is missing{f' ({help_text})' if help_text else ''}{example}"
     if extra := re.search(r"(?:Group '(?P<group>[^']+)' )?does not accept (?:option|key)s?:? '(?P<key>[^']+)'", text):
