@@ -294,4 +294,5 @@ def clip_sidecar(clip: Clip, cut: CutClip) -> bytes:
         name: getattr(cut, name)
         for name in ("width", "height", "fps_num", "fps_den", "num_audio_samples", "audio_sample_rate_hz")
     }
+    media["content_sha256"] = clip.content_sha256  # of the source: what a split into train and val goes by
     return json.dumps({"schema_version": 1, **row, **media}, sort_keys=True, ensure_ascii=False).encode()
