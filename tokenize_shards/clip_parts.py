@@ -1,6 +1,7 @@
 """The modalities of a sample, one class each: what it makes of the windows of a clip, and what identifies that."""
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from media.audio import read_audio
-from media.windows import read_window, resize_and_crop
+from media.windows import FrameIndex, FrameReader, resize_and_crop
 from schemas.records import Probe
 from schemas.shards import TokenizerInfo, npy_bytes, read_npy, video_member
 from tokenize_shards.loading import load_audio_tokenizer, load_text_encoder, load_video_tokenizer
@@ -31,6 +32,7 @@ class ClipMedia:
     path: Path
     probe: Probe
     origin: Fraction  # seconds on the file's timeline
+    end: Fraction | None  # likewise; None where the clip is all of the file
     windows: Sequence[Window]
     sizes: Sequence[tuple[int, int]]  # (height, width), lowest first
     sidecar: Mapping[str, Any]
@@ -94,8 +96,9 @@ class VideoPart:
     def encode(self, clip: ClipMedia) -> list[Piece]:
         """One piece for each window."""
         pieces: list[Piece] = []
+        reader = FrameReader(clip.path)
         for windows in _batches(clip.windows, self.batch_size):
-            sized = [self._read(clip, window) for window in windows]
+            sized = [self._read(reader, clip, window) for window in windows]
             arrays: list[dict[str, np.ndarray]] = [{} for _ in windows]
             measures: list[dict[str, float]] = [{} for _ in windows]
             for rank, size in enumerate(clip.sizes):
@@ -108,10 +111,11 @@ class VideoPart:
             pieces += [Piece(*piece) for piece in zip(arrays, measures, strict=True)]
         return pieces
 
-    def _read(self, clip: ClipMedia, window: Window) -> list[np.ndarray]:
+    def _read(self, reader: FrameReader, clip: ClipMedia, window: Window) -> list[np.ndarray]:
         """The window's frames (T H W 3) uint8 at each size, all from one decode."""
         start, rate = clip.origin + window.start_s, self.settings.video.rate
-        full = read_window(clip.path, start, window.num_frames, rate, clip.probe.height, clip.probe.width)
+        times = _within([start + k / rate for k in range(window.num_frames)], reader.index, clip)
+        full = reader.frames_at(times)
         return [resize_and_crop(full, *size) for size in clip.sizes]
 
     @torch.inference_mode()
@@ -233,6 +237,15 @@ class TextPart:
     def states(self, caption: str) -> np.ndarray:
         """States (L D) float16 of one caption."""
         return self.encoder.encode([caption])[0].astype(np.float16)
+
+
+def _within(times: Sequence[Fraction], index: FrameIndex, clip: ClipMedia) -> list[Fraction]:
+    """The times of the nearest frames that belong to the clip: the next shot's first frame may be nearer."""
+    if clip.end is None:
+        return list(times)
+    first = bisect_left(index.pts, clip.origin / index.time_base)
+    last = max(first, bisect_left(index.pts, clip.end / index.time_base) - 1)
+    return [index.pts[min(max(index.nearest(time), first), last)] * index.time_base for time in times]
 
 
 def _content(clip: ClipMedia) -> dict[str, Any]:

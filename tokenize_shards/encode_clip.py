@@ -17,7 +17,6 @@ import torch
 
 from media.probe import probe
 from schemas.identity import fingerprint
-from schemas.records import Probe
 from schemas.shards import TokenizerInfo, TokenSample
 from schemas.states import Rejection
 from tokenize_shards.base import default_device
@@ -99,11 +98,13 @@ class ClipTokenizer:
         return [self._sample(clip, number, pieces) for number in range(len(clip.windows))]
 
     def _clip(self, key: str, path: Path, sidecar: Mapping[str, Any], start_s: Fraction | None) -> ClipMedia:
-        windows = plan_windows(clip_duration(sidecar), int(sidecar["num_frames"]), self.settings.video)
-        about: Probe = probe(path)
+        duration_s = clip_duration(sidecar)
+        windows = plan_windows(duration_s, int(sidecar["num_frames"]), self.settings.video)
+        about = probe(path)
         origin = about.start_pts * Fraction(about.time_base_num, about.time_base_den) if start_s is None else start_s
+        end = None if start_s is None else start_s + duration_s
         sizes = choose_bucket(about.height, about.width, self.settings.video.buckets)
-        return ClipMedia(key, path, about, origin, windows, sizes, sidecar)
+        return ClipMedia(key, path, about, origin, end, windows, sizes, sidecar)
 
     def _pieces(self, part: VideoPart | AudioPart | TextPart, clip: ClipMedia) -> list[Piece]:
         if self.store is None:
