@@ -128,9 +128,7 @@ def causal_grid(
         )
     for side, size in (("height", height), ("width", width)):
         if size < spatial_stride or size % spatial_stride:
-            raise ValueError(
-                f"{side} {size} must be a positive multiple of {spatial_stride}; resize or crop to it"
-            )
+            raise ValueError(f"{side} {size} must be a positive multiple of {spatial_stride}; resize or crop to it")
     return 1 + (num_frames - 1) // temporal_stride, height // spatial_stride, width // spatial_stride
 
 

@@ -1,0 +1,216 @@
+"""Layers that never look ahead: convolutions padded in front, norms over single frames.
+
+Every layer takes an optional `Stream`. Without one it sees a whole clip (training). With one it sees the next
+piece of a clip and remembers the few frames the following piece needs. Feeding a clip in fixed pieces (frame 0,
+then groups of one temporal stride) runs the very same kernels on the very same shapes however long the clip is,
+so an image equals the first frame of any clip that starts with it bit for bit, not merely up to rounding.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class Stream:
+    """What each causal layer remembers of the frames it has seen; one per clip (or batch of clips)."""
+
+    def __init__(self) -> None:
+        self._past: dict[nn.Module, Tensor] = {}
+
+    def recall(self, layer: nn.Module) -> Tensor | None:
+        """The frames kept for this layer; None at the start of a clip."""
+        return self._past.get(layer)
+
+    def keep(self, layer: nn.Module, frames: Tensor) -> None:
+        """Remembers `frames` for the layer's next call."""
+        self._past[layer] = frames
+
+
+class CausalConv3d(nn.Module):
+    """A 3-D convolution whose output at time t depends on inputs up to t.
+
+    Time is padded with kernel-1 frames in front and none behind; space on both sides:
+
+        kernel 3, stride 1    . . 0 1 2 3 4      kernel 3, stride 2    . . 0 1 2 3 4
+                              └─┬─┘ └─┬─┘                              └─┬─┘ └─┬─┘ → 0, 2, 4
+
+    Args:
+        kernel: (time, space); the kernel is square in space.
+        stride: (time, space).
+        time_padding: `zero`, or `replicate` to repeat the first frame (a still clip then stays constant).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: tuple[int, int] = (3, 3),
+        stride: tuple[int, int] = (1, 1),
+        bias: bool = True,
+        time_padding: str = "zero",
+    ) -> None:
+        super().__init__()
+        self.time_padding = time_padding
+        self.front = kernel[0] - 1
+        self.kept = kernel[0] - stride[0]
+        self.conv = nn.Conv3d(
+            in_channels,
+            out_channels,
+            (kernel[0], kernel[1], kernel[1]),
+            stride=(stride[0], stride[1], stride[1]),
+            padding=(0, kernel[1] // 2, kernel[1] // 2),
+            bias=bias,
+        )
+
+    def _start(self, x: Tensor) -> Tensor:
+        if self.time_padding == "replicate":
+            return x[:, :, :1].expand(-1, -1, self.front, -1, -1)
+        return x.new_zeros(x.shape[0], x.shape[1], self.front, *x.shape[3:])
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        """B C T H W → B C' T/stride H/stride W/stride (rounded up in time)."""
+        if self.front:
+            past = stream.recall(self) if stream is not None else None
+            x = torch.cat((self._start(x) if past is None else past, x), dim=2)
+            if stream is not None:
+                stream.keep(self, x[:, :, x.shape[2] - self.kept :].clone())
+        return self.conv(x)
+
+
+class FrameNorm(nn.Module):
+    """Group normalisation with the statistics of single frames, which alone keeps a network causal.
+
+    Args:
+        scope: `frame`; or `clip`, which pools over time as some published checkpoints do and is not causal.
+    """
+
+    def __init__(self, channels: int, groups: int = 32, affine: bool = True, scope: str = "frame") -> None:
+        super().__init__()
+        if channels % groups:
+            raise ValueError(f"{channels} channels do not split into {groups} norm groups")
+        self.scope = scope
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B C T H W → the same shape."""
+        if self.scope == "clip":
+            return self.norm(x)
+        batch = x.shape[0]
+        frames = rearrange(x, "b c t h w -> (b t) c h w")
+        return rearrange(self.norm(frames), "(b t) c h w -> b c t h w", b=batch)
+
+
+class AdaptiveNorm(nn.Module):
+    """A norm whose scale and shift come from the quantized latent: linear maps of the standard deviation and
+    the mean of each of its channels over a frame (MAGVIT-v2 §3.2).
+
+    Args:
+        control_channels: channels of the latent, which may be coarser in time and space than the input.
+    """
+
+    def __init__(self, channels: int, control_channels: int, groups: int = 32, scope: str = "frame") -> None:
+        super().__init__()
+        self.norm = FrameNorm(channels, groups, affine=False, scope=scope)
+        self.scale = nn.Linear(control_channels, channels)
+        self.shift = nn.Linear(control_channels, channels)
+        nn.init.zeros_(self.scale.weight)
+        nn.init.ones_(self.scale.bias)
+        nn.init.zeros_(self.shift.weight)
+        nn.init.zeros_(self.shift.bias)
+
+    def _statistics(self, control: Tensor) -> tuple[Tensor, Tensor]:
+        axes = (2, 3, 4) if self.norm.scope == "clip" else (3, 4)
+        count = control[0, 0, 0].numel() * (control.shape[2] if self.norm.scope == "clip" else 1)
+        variance = control.var(dim=axes, correction=min(1, count - 1), keepdim=True)
+        return control.mean(dim=axes, keepdim=True), (variance + 1e-6).sqrt()
+
+    def forward(self, x: Tensor, control: Tensor, first: bool) -> Tensor:
+        """B C T H W and the latent B c t h w → B C T H W.
+
+        Args:
+            first: whether the clip starts here: latent 0 then stands for one frame, every other for T/t frames.
+        """
+        mean, deviation = (rearrange(s, "b c t 1 1 -> b t c") for s in self._statistics(control))
+        scale = rearrange(self.scale(deviation), "b t c -> b c t 1 1")
+        shift = rearrange(self.shift(mean), "b t c -> b c t 1 1")
+        if scale.shape[2] > 1 or not first:
+            scale, shift = (_hold(s, x.shape[2], first) for s in (scale, shift))
+        return self.norm(x) * scale + shift
+
+
+def _hold(control: Tensor, num_frames: int, first: bool) -> Tensor:
+    """B C t 1 1 → B C T 1 1: each latent held over its frames, the first of a clip over one."""
+    latents = control.shape[2]
+    if latents in (1, num_frames):
+        return control
+    if not first:
+        return control.repeat_interleave(num_frames // latents, dim=2)
+    rest = control[:, :, 1:].repeat_interleave((num_frames - 1) // (latents - 1), dim=2)
+    return torch.cat((control[:, :, :1], rest), dim=2)
+
+
+class ResBlock(nn.Module):
+    """norm → swish → convolution, twice, beside a shortcut (a 1x1x1 convolution where widths differ).
+
+    Args:
+        kernel: `full` (3x3x3 twice, as in the paper) or `factored` (1x3x3, then 3x1x1).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        groups: int = 32,
+        scope: str = "frame",
+        kernel: str = "full",
+        time_padding: str = "zero",
+    ) -> None:
+        super().__init__()
+        kernels = ((3, 3), (3, 3)) if kernel == "full" else ((1, 3), (3, 1))
+        self.norm1 = FrameNorm(in_channels, groups, scope=scope)
+        self.conv1 = CausalConv3d(in_channels, out_channels, kernels[0], bias=False, time_padding=time_padding)
+        self.norm2 = FrameNorm(out_channels, groups, scope=scope)
+        self.conv2 = CausalConv3d(out_channels, out_channels, kernels[1], bias=False, time_padding=time_padding)
+        self.shortcut: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.shortcut = nn.Conv3d(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        """B C T H W → B C' T H W."""
+        hidden = self.conv1(F.silu(self.norm1(x)), stream)
+        hidden = self.conv2(F.silu(self.norm2(hidden)), stream)
+        return self.shortcut(x) + hidden
+
+
+class Upsample(nn.Module):
+    """A convolution to C·time·space² channels, then depth to space with the channel split (t h w c).
+
+    A clip's first latent frame becomes one frame, not `time` frames: the one at index 1 is dropped (time 2), so
+    that 1 + k frames become 1 + 2k.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        factor: tuple[int, int],
+        kernel: tuple[int, int] = (3, 3),
+        time_padding: str = "zero",
+    ) -> None:
+        super().__init__()
+        self.time, self.space = factor
+        out_channels = channels * self.time * self.space**2
+        self.conv = CausalConv3d(channels, out_channels, kernel, time_padding=time_padding)
+
+    def forward(self, x: Tensor, first: bool, stream: Stream | None = None) -> Tensor:
+        """B C T H W → B C T·time H·space W·space, less time-1 frames where the clip starts."""
+        x = rearrange(
+            self.conv(x, stream),
+            "b (p q r c) t h w -> b c (t p) (h q) (w r)",
+            p=self.time,
+            q=self.space,
+            r=self.space,
+        )
+        if first and self.time > 1:
+            x = torch.cat((x[:, :, :1], x[:, :, self.time :]), dim=2)
+        return x

@@ -1,0 +1,222 @@
+"""Clips for the tokenizer trainers: windows of frames, or stretches of sound, held in memory as small integers."""
+
+import hashlib
+import io
+import logging
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import cv2
+import decord
+import numpy as np
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
+AUDIO_SUFFIXES = (*VIDEO_SUFFIXES, ".wav", ".flac", ".ogg", ".mp3", ".m4a")
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """One file: its name (relative to the data folder, or shard/member) and its bytes or its path."""
+
+    name: str
+    path: Path | None = None
+    data: bytes | None = None
+
+    def open(self) -> str | io.BytesIO:
+        """What the decoders take."""
+        return str(self.path) if self.data is None else io.BytesIO(self.data)
+
+
+def find_clips(folder: Path, suffixes: tuple[str, ...] = VIDEO_SUFFIXES) -> Iterator[ClipSource]:
+    """Every media file below `folder`, in sorted order: plain files, and members of clip shards (*.tar).
+
+    Raises:
+        FileNotFoundError: the folder does not exist, or holds neither.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder; --data names a folder of clips or of clip shards")
+    found = False
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in suffixes and path.is_file():
+            found = True
+            yield ClipSource(path.relative_to(folder).as_posix(), path=path)
+        elif path.suffix == ".tar":
+            for source in _members(path, path.relative_to(folder).as_posix(), suffixes):
+                found = True
+                yield source
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no clips ({', '.join(suffixes)}) and no clip shards (*.tar)")
+
+
+def _members(path: Path, name: str, suffixes: tuple[str, ...]) -> Iterator[ClipSource]:
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if member.isfile() and Path(member.name).suffix.lower() in suffixes:
+                file = archive.extractfile(member)
+                if file is not None:
+                    yield ClipSource(f"{name}/{member.name}", data=file.read())
+
+
+def is_validation(name: str, fraction: float, listed: frozenset[str] | None = None) -> bool:
+    """Whether a clip is held back: because it is listed, or (without a list) by the hash of its name."""
+    if listed is not None:
+        return name in listed
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64 < fraction
+
+
+def video_windows(
+    source: ClipSource, num_frames: int, fps: float, resolution: int, overlap: int = 0
+) -> list[np.ndarray]:
+    """The windows of a clip, each uint8 (T H W 3): the frames nearest to k/fps, short side = resolution.
+
+    The remainder is dropped; a clip shorter than a window gives none.
+
+    Args:
+        overlap: frames that neighbouring windows share (for training; 0 gives the windows of `tokenize`).
+    """
+    reader = decord.VideoReader(source.open(), num_threads=1)
+    times = reader.get_frame_timestamp(np.arange(len(reader)))[:, 0]
+    wanted = np.arange(times[0], times[-1] + 0.5 / fps, 1 / fps)
+    indices = np.abs(times[None, :] - wanted[:, None]).argmin(axis=1)
+    if len(indices) < num_frames:
+        return []
+    frames = [_resize(frame, resolution) for frame in _frames(reader, indices)]
+    stride = num_frames - overlap
+    return [np.stack(frames[start : start + num_frames]) for start in range(0, len(frames) - num_frames + 1, stride)]
+
+
+def _frames(reader: decord.VideoReader, indices: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(indices), 32):
+        yield from reader.get_batch(indices[start : start + 32].tolist()).asnumpy()
+
+
+def _resize(frame: np.ndarray, resolution: int) -> np.ndarray:
+    height, width = frame.shape[:2]
+    scale = resolution / min(height, width)
+    size = (max(resolution, round(width * scale)), max(resolution, round(height * scale)))
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def audio_samples(source: ClipSource, sample_rate_hz: int, max_s: float) -> np.ndarray | None:
+    """The mono sound of a file as float32 in [-1, 1], at most `max_s` long; None without an audio stream."""
+    with av.open(source.open()) as container:
+        if not container.streams.audio:
+            return None
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate_hz)
+        blocks, count = [], 0
+        for frame in container.decode(audio=0):
+            for block in resampler.resample(frame):
+                blocks.append(block.to_ndarray().reshape(-1))
+                count += len(blocks[-1])
+            if count >= max_s * sample_rate_hz:
+                break
+    if not blocks:
+        return None
+    return np.concatenate(blocks)[: round(max_s * sample_rate_hz)].clip(-1, 1)
+
+
+def load_video_windows(
+    folder: Path,
+    num_frames: int,
+    fps: float,
+    resolution: int,
+    val_fraction: float,
+    val_list: frozenset[str] | None = None,
+    max_bytes: int = 8 << 30,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(training, validation) windows of every clip below `folder`, uint8 (T H W 3).
+
+    Training windows overlap by half. A clip that cannot be decoded is logged and left out.
+
+    Raises:
+        ValueError: no clip is long enough for one window, or the windows would not fit into `max_bytes`.
+    """
+    train: list[np.ndarray] = []
+    val: list[np.ndarray] = []
+    total = 0
+    for source in find_clips(folder):
+        held_back = is_validation(source.name, val_fraction, val_list)
+        try:
+            windows = video_windows(source, num_frames, fps, resolution, 0 if held_back else num_frames // 2)
+        except (decord.DECORDError, OSError, RuntimeError, ValueError) as error:
+            log.warning("left out %s: %s", source.name, error)
+            continue
+        (val if held_back else train).extend(windows)
+        total += sum(window.nbytes for window in windows)
+        if total > max_bytes:
+            raise ValueError(
+                f"the windows of {folder} take more than {max_bytes >> 20} MiB in memory; "
+                "give fewer clips, a lower resolution, or a larger data.max_bytes"
+            )
+    if not train:
+        raise ValueError(f"no clip below {folder} has {num_frames} frames at {fps} fps; use longer clips")
+    return train, val
+
+
+def load_audio(
+    folder: Path, sample_rate_hz: int, max_s: float, val_fraction: float, val_list: frozenset[str] | None = None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(training, validation) sounds of every file below `folder`, as int16.
+
+    Raises:
+        ValueError: no file has a sound track.
+    """
+    train: list[np.ndarray] = []
+    val: list[np.ndarray] = []
+    for source in find_clips(folder, AUDIO_SUFFIXES):
+        try:
+            samples = audio_samples(source, sample_rate_hz, max_s)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            log.warning("left out %s: %s", source.name, error)
+            continue
+        if samples is not None:
+            held_back = is_validation(source.name, val_fraction, val_list)
+            (val if held_back else train).append(np.round(samples * 32767).astype(np.int16))
+    if not train:
+        raise ValueError(f"no file below {folder} has a sound track")
+    return train, val
+
+
+def crop_batch(
+    windows: list[np.ndarray], batch_size: int, num_frames: int, crop: int, generator: torch.Generator
+) -> Tensor:
+    """Random windows, crops and mirrorings: B 3 T crop crop float32 in [-1, 1]."""
+    clips = []
+    for _ in range(batch_size):
+        window = windows[_draw(len(windows), generator)]
+        start = _draw(window.shape[0] - num_frames + 1, generator)
+        top = _draw(window.shape[1] - crop + 1, generator)
+        left = _draw(window.shape[2] - crop + 1, generator)
+        clip = torch.from_numpy(window[start : start + num_frames, top : top + crop, left : left + crop])
+        clips.append(clip.flip(2) if _draw(2, generator) else clip)
+    return torch.stack(clips).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def centre_crop(window: np.ndarray, size: int) -> Tensor:
+    """1 3 T size size float32 in [-1, 1] from uint8 (T H W 3)."""
+    top, left = (window.shape[1] - size) // 2, (window.shape[2] - size) // 2
+    clip = torch.from_numpy(window[:, top : top + size, left : left + size].copy())
+    return clip.permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+
+
+def audio_batch(sounds: list[np.ndarray], batch_size: int, length: int, generator: torch.Generator) -> Tensor:
+    """Random stretches at random loudness: B 1 T float32 in [-1, 1]; short sounds are padded with silence."""
+    batch = torch.zeros(batch_size, 1, length)
+    weights = torch.tensor([float(len(sound)) for sound in sounds])
+    for row in range(batch_size):
+        sound = sounds[int(torch.multinomial(weights, 1, generator=generator))]
+        start = _draw(max(1, len(sound) - length + 1), generator)
+        piece = torch.from_numpy(sound[start : start + length].astype(np.float32) / 32767)
+        gain = 0.3 + 0.7 * float(torch.rand((), generator=generator))
+        batch[row, 0, : len(piece)] = piece * gain
+    return batch
+
+
+def _draw(limit: int, generator: torch.Generator) -> int:
+    return int(torch.randint(limit, (), generator=generator))
