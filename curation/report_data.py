@@ -97,6 +97,7 @@ class StageRow:
     ran: bool
     seconds: float | None = None
     rate: str = ""
+    reused: int = 0  # items that an earlier run had finished
 
 
 @dataclass(frozen=True)
@@ -299,5 +300,5 @@ def _stage_rows(run_dir: str, run: RunInfo) -> list[StageRow]:
         rate = ""
         if seconds and timing.get("items"):
             rate = f"{timing['items'] / seconds:,.1f} {timing.get('unit', 'items')}/s"
-        rows.append(StageRow(name, status, status == "run", seconds, rate))
+        rows.append(StageRow(name, status, status == "run", seconds, rate, timing.get("reused", 0)))
     return rows
