@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from media.audio import read_audio
 from media.windows import FrameIndex, FrameReader, resize_and_crop
@@ -18,6 +17,7 @@ from schemas.records import Probe
 from schemas.shards import TokenizerInfo, npy_bytes, read_npy, video_member
 from tokenize_shards.loading import load_audio_tokenizer, load_text_encoder, load_video_tokenizer
 from tokenize_shards.quality import audio_snr_db, is_measured, psnr_db
+from tokenize_shards.round_trip import decode_frames, decode_sound, encode_frames, encode_sound
 from tokenize_shards.settings import TokenizeSettings
 from tokenize_shards.windows import Window
 
@@ -103,11 +103,12 @@ class VideoPart:
             measures: list[dict[str, float]] = [{} for _ in windows]
             for rank, size in enumerate(clip.sizes):
                 videos = np.stack([frames[rank] for frames in sized])
-                codes = self._codes(videos)
+                codes = encode_frames(self.tokenizer, videos, self.device, self.batch_size)
                 for number, window in enumerate(windows):
                     arrays[number][video_member(*size, lowest=rank == 0)] = codes[number]
                     if rank == 0 and is_measured(clip.sample_key(window), self.settings.quality.every):
-                        measures[number]["psnr_db"] = round(psnr_db(videos[number], self.decode(codes[number])), 4)
+                        back = decode_frames(self.tokenizer, codes[number], self.device)
+                        measures[number]["psnr_db"] = round(psnr_db(videos[number], back), 4)
             pieces += [Piece(*piece) for piece in zip(arrays, measures, strict=True)]
         return pieces
 
@@ -117,20 +118,6 @@ class VideoPart:
         times = _within([start + k / rate for k in range(window.num_frames)], reader.index, clip)
         full = reader.frames_at(times)
         return [resize_and_crop(full, *size) for size in clip.sizes]
-
-    @torch.inference_mode()
-    def _codes(self, videos_BTHWC: np.ndarray) -> np.ndarray:
-        """Codes (B t h w) uint32 of uint8 RGB, encoded in a batch of fixed size."""
-        video = torch.from_numpy(videos_BTHWC).to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-        codes = self.tokenizer.encode(_padded(video, self.batch_size))
-        return codes[: len(videos_BTHWC)].cpu().numpy().astype(np.uint32)
-
-    @torch.inference_mode()
-    def decode(self, codes_thw: np.ndarray) -> np.ndarray:
-        """Frames (T H W 3) uint8 of a grid of codes."""
-        indices = torch.from_numpy(codes_thw.astype(np.int64))[None].to(self.device)
-        video_CTHW = self.tokenizer.decode(indices)[0].float().clamp(-1, 1)
-        return ((video_CTHW + 1) * 127.5).round().byte().permute(1, 2, 3, 0).cpu().numpy()
 
 
 class AudioPart:
@@ -176,10 +163,10 @@ class AudioPart:
         samples = self._read(clip, window)
         if not len(samples):
             return Piece({"audio": np.zeros((self.tokenizer.num_quantizers, 0), np.uint16)})
-        codes = self._codes(samples)
+        codes = encode_sound(self.tokenizer, samples, self.device)
         measures = {}
         if is_measured(clip.sample_key(window), self.settings.quality.every):
-            snr = audio_snr_db(samples, self.decode(codes))
+            snr = audio_snr_db(samples, decode_sound(self.tokenizer, codes, self.device))
             measures = {} if snr is None else {"audio_snr_db": round(snr, 4)}
         return Piece({"audio": codes}, measures)
 
@@ -190,17 +177,6 @@ class AudioPart:
         rate = self.tokenizer.sample_rate_hz
         count = int(window.num_frames / self.settings.video.rate * rate)
         return read_audio(clip.path, clip.origin + window.start_s, count, rate)
-
-    @torch.inference_mode()
-    def _codes(self, samples: np.ndarray) -> np.ndarray:
-        sound_B1T = torch.from_numpy(samples).to(self.device)[None, None]
-        return self.tokenizer.encode(sound_B1T)[0].cpu().numpy().astype(np.uint16)
-
-    @torch.inference_mode()
-    def decode(self, codes_QT: np.ndarray) -> np.ndarray:
-        """Samples (T,) float32 in [-1, 1] of audio codes."""
-        codes = torch.from_numpy(codes_QT.astype(np.int64))[None].to(self.device)
-        return self.tokenizer.decode(codes)[0, 0].float().clamp(-1, 1).cpu().numpy()
 
 
 class TextPart:
@@ -262,12 +238,6 @@ def _content(clip: ClipMedia) -> dict[str, Any]:
 def _batches(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
     for start in range(0, len(windows), size):
         yield windows[start : start + size]
-
-
-def _padded(batch: Tensor, size: int) -> Tensor:
-    """The batch with its last element repeated up to `size`, so that kernels always see one shape."""
-    missing = size - len(batch)
-    return torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing else batch
 
 
 def pack_pieces(pieces: Sequence[Piece]) -> bytes:

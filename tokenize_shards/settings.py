@@ -214,6 +214,33 @@ class TokenizeSettings:
         }
 
 
+@dataclass(frozen=True)
+class InspectSettings:
+    """What is in a shard, a folder of token shards or a curated run; decodes samples back to media.
+
+    Args:
+        path: a shard (.tar), a folder of token shards, or a folder that `reelmill curate` wrote.
+        decode: folder for decoded samples (mp4, wav) and a contact sheet of them; null: only the table.
+        samples: rows shown, and samples decoded.
+        source: the curated folder the tokens were made from: originals then stand above their reconstructions; null:
+            the folder that dataset.json names, where it is still there.
+        video_tokenizer: where the video tokenizer lies now, if not where dataset.json says.
+        audio_tokenizer: likewise for the audio tokenizer.
+        device: `cpu`, `cuda` or `cuda:N`; null: `cuda` where there is one.
+    """
+
+    path: str
+    decode: str | None = None
+    samples: int = 8
+    source: str | None = None
+    video_tokenizer: str | None = None
+    audio_tokenizer: str | None = None
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        _at_least("samples", self.samples, 1)
+
+
 def _size(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
