@@ -6,15 +6,20 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Command:
-    """A name, where its `main(argv) -> status` is, and what it does in one line."""
+    """A name, where its `main(argv) -> status` is, and what it does in one line.
+
+    `line` is its `media.commandline.CommandLine`, for commands whose own module takes long to import.
+    """
 
     name: str
     target: str
     summary: str
+    line: str = ""
 
 
 GROUPS: dict[str, tuple[Command, ...]] = {
@@ -111,8 +116,9 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     try:
         command, rest = find_command(argv)
-        module, _, function = command.target.partition(":")
-        return int(getattr(importlib.import_module(module), function)(rest) or OK)
+        if command.line:
+            _load(command.line).parse(rest)  # answers --help and wrong usage at once
+        return int(_load(command.target)(rest) or OK)
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on from here", file=sys.stderr)
         return 130
@@ -127,6 +133,12 @@ def _run(argv: list[str]) -> int:
         if not usage:
             print("REELMILL_DEBUG=1 shows where this happened", file=sys.stderr)
         return WRONG_USAGE if usage else RUN_FAILED
+
+
+def _load(target: str) -> Any:
+    """The object that `module:name` names."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _one_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ import re
 import shutil
 import typing
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path, PurePath
@@ -71,6 +71,28 @@ def parse(
     except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
         raise ValueError(_explain(parser, error, epilog_examples)) from error
     return settings_class(**given), unknown
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What `parse` needs to know of one command.
+
+    It stands beside the settings, in a module that imports nothing heavy: the front door answers `--help` and wrong
+    usage from it, before the command itself is imported.
+    """
+
+    settings_class: type
+    prog: str
+    description: str
+    examples: tuple[str, ...]
+    allow_unknown: bool = False
+    positional: tuple[str, ...] = ()
+
+    def parse(self, argv: Sequence[str]) -> tuple[Any, list[str]]:
+        """The settings that a command line asks for, and the flags this command does not know."""
+        return parse(
+            self.settings_class, argv, self.prog, self.description, self.examples, self.allow_unknown, self.positional
+        )
 
 
 def _package(settings_class: type) -> str:
