@@ -28,7 +28,12 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command("doctor", "beam_jobs.doctor:main", "what is installed and reachable, and what to do about it"),
     ),
     "data": (
-        Command("curate", "beam_jobs.curate:main", "raw video to scored single-shot clips, a ledger and a report"),
+        Command(
+            "curate",
+            "beam_jobs.curate:main",
+            "raw video to scored single-shot clips, a ledger and a report",
+            "curation.settings:CURATE",
+        ),
         Command("report", "curation.report:main", "builds report.html of a curated run again"),
         Command("tokenize", "beam_jobs.tokenize_job:main", "curated clips to token shards"),
         Command("inspect", "tokenize_shards.inspect_shards:main", "what is in a shard; decodes it back to mp4"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from media.commandline import CommandLine
 from media.settings import CutSettings, DecodeLimits, FetchSettings
 
 DETECTORS = ("adaptive", "content", "histogram", "hash", "threshold", "transnetv2")
@@ -375,3 +376,20 @@ class CurateSettings:
 def _between(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ValueError(f"{name} {value} is out of range; use {low}–{high}")
+
+
+CURATE = CommandLine(
+    CurateSettings,
+    "reelmill curate",
+    "Raw video to scored single-shot clips, with a ledger that accounts for every input. Flags that are not listed\n"
+    "go to Apache Beam.",
+    (
+        "reelmill curate --input videos/ --output curated",
+        "reelmill curate --input manifest.csv --output curated --filters.min_motion 0.5 --limit 10",
+        "reelmill curate --input manifest.csv --output curated --config local --caption.model models/blip2",
+        "reelmill curate --input manifest.csv --output curated --plan",
+        "reelmill curate --input gs://bucket/manifest.parquet --output gs://bucket/curated --runner=DataflowRunner",
+    ),
+    allow_unknown=True,
+    positional=("input",),
+)
