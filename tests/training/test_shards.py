@@ -11,46 +11,11 @@ import numpy as np
 import pytest
 
 from media import storage
-from schemas.shards import DatasetInfo, TokenizerInfo, TokenSample
-from tokenize_shards.writer import write_dataset, write_shard
+from schemas.shards import TokenSample
+from tests.tokenize_shards.token_samples import TOKENIZERS, make_dataset
 from training.batches import BatchLoader, BatchPlan, BatchSettings
 from training.shard_file import Shard
 from training.shards import ShardDataset
-
-TOKENIZERS = {
-    "video": TokenizerInfo("magvit2-test", "a" * 64, 2**18, "little", (4, 8, 8)),
-    "audio": TokenizerInfo("soundstream-test", "b" * 64, 1024, None, (320,), 4, 16000),
-    "text": TokenizerInfo("text-test", "c" * 64, 0, width=6),
-}
-
-
-def make_sample(number: int, still: bool = False, audio: bool = True) -> TokenSample:
-    generator = np.random.default_rng(number)
-    key = f"{generator.bytes(10).hex()}-0000"
-    arrays = {
-        "video": generator.integers(0, 2**18, (1 if still else 3, 4, 4)).astype(np.uint32),
-        "audio": generator.integers(0, 1024, (4, 7 if audio else 0)).astype(np.uint16),
-        "text": generator.normal(size=(1 + number % 5, 6)).astype(np.float16),
-    }
-    meta = {
-        "clip_id": key[:20], "source_id": f"source-{number % 3}", "caption": f"clip {number} – ü", "license": None,
-        "start_s": 0.0, "window_index": 0, "fps": [8, 1], "extra": {}, "resolution": [32, 32],
-    }  # fmt: skip
-    return TokenSample(key, arrays, meta)
-
-
-def make_dataset(folder: Path, sizes: dict[str, list[int]], first: int = 0, **changes: object) -> list[TokenSample]:
-    """A data set with shards of the sizes given by split; returns all samples in the order of the shards."""
-    numbers, made, shards = itertools.count(first), [], []
-    for split, counts in sizes.items():
-        for index, count in enumerate(counts):
-            samples = [make_sample(n, still=n % 4 == 3, audio=n % 5 != 4) for n in itertools.islice(numbers, count)]
-            written = write_shard(str(folder), f"{split}-{index:05d}.tar", split, samples, TOKENIZERS)
-            shards.append(written.info)
-            made += samples
-    info = DatasetInfo(TOKENIZERS, [(32, 32)], 9, (8, 1), {"samples": len(made)}, shards, ["video", "audio", "text"])
-    write_dataset(str(folder), replace(info, **changes), np.ones((2, 6), np.float16))
-    return made
 
 
 def same(a: TokenSample, b: TokenSample) -> bool:
