@@ -35,7 +35,12 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "curation.settings:CURATE",
         ),
         Command("report", "curation.report:main", "builds report.html of a curated run again"),
-        Command("tokenize", "beam_jobs.tokenize_job:main", "curated clips to token shards"),
+        Command(
+            "tokenize",
+            "beam_jobs.tokenize_job:main",
+            "curated clips to token shards",
+            "tokenize_shards.settings:TOKENIZE",
+        ),
         Command("inspect", "tokenize_shards.inspect_shards:main", "what is in a shard; decodes it back to mp4"),
     ),
     "models": (

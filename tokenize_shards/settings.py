@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from media.commandline import CommandLine
+
 _SIZE = re.compile(r"^(\d+)x(\d+)$")
 
 
@@ -253,3 +255,19 @@ def _at_least(name: str, value: int, low: int) -> None:
 def _positive(name: str, value: float) -> None:
     if not value > 0 or math.isinf(value):
         raise ValueError(f"{name} is {value}; it must be above 0")
+
+
+TOKENIZE = CommandLine(
+    TokenizeSettings,
+    "reelmill tokenize",
+    "Curated clips to token shards: video at one or more resolutions, sound and text. Flags that are not listed go to\n"
+    "Apache Beam.",
+    (
+        "reelmill tokenize --input curated --output tokens",
+        "reelmill tokenize --input curated --output tokens --config videopoet",
+        "reelmill tokenize --input curated --output tokens --video.resolutions [64x64,128x128] --video.stride 8",
+        "reelmill tokenize --input curated --output tokens --plan",
+    ),
+    allow_unknown=True,
+    positional=("input",),
+)
