@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import jsonargparse
+import yaml
 
 Settings = TypeVar("Settings")
 
@@ -62,7 +63,7 @@ def parse(
         SystemExit: after `--help` and `--print_config`, with status 0.
     """
     parser = _parser(settings_class, prog, description, epilog_examples)
-    known, unknown = _split(parser, argv, positional, _package(settings_class))
+    known, unknown = _split(parser, argv, positional, settings_class)
     if unknown and (not allow_unknown or any("." in flag.partition("=")[0] for flag in unknown)):
         raise ValueError(_unknown_flag(parser, unknown, prog))
     try:
@@ -100,7 +101,7 @@ def _package(settings_class: type) -> str:
 
 
 def _parser(settings_class: type, prog: str, description: str, examples: Sequence[str]) -> jsonargparse.ArgumentParser:
-    profiles = ", ".join(sorted(_profiles(_package(settings_class))))
+    profiles = ", ".join(sorted(_profiles_for(settings_class)))
     lines = [description, "", "examples:", *(f"  {example}" for example in examples)]
     parser = jsonargparse.ArgumentParser(
         prog=prog,
@@ -131,18 +132,26 @@ def _profiles(package: str) -> dict[str, Path]:
     return {path.stem: path for folder in folders for path in Path(folder, "configs").glob("*.yaml")}
 
 
-def _config_path(value: str, package: str) -> str:
+def _profiles_for(settings_class: type) -> dict[str, Path]:
+    """The profiles whose keys are all of this class: a package may hold those of several commands."""
+    names = {field.name for field in fields(settings_class)}
+    profiles = _profiles(_package(settings_class))
+    return {name: path for name, path in profiles.items() if set(yaml.safe_load(path.read_text()) or {}) <= names}
+
+
+def _config_path(value: str, settings_class: type) -> str:
     if Path(value).is_file():
         return value
-    profiles = _profiles(package)
-    if value in profiles:
-        return str(profiles[value])
+    everything = _profiles(_package(settings_class))
+    if value in everything:
+        return str(everything[value])
+    profiles = _profiles_for(settings_class)
     allowed = f"a YAML file or one of the profiles {', '.join(sorted(profiles))}" if profiles else "a YAML file"
     raise ValueError(f"--config {value}: there is no such file; give {allowed}{suggestion(value, profiles)}")
 
 
 def _split(
-    parser: jsonargparse.ArgumentParser, argv: Sequence[str], positional: Sequence[str], package: str
+    parser: jsonargparse.ArgumentParser, argv: Sequence[str], positional: Sequence[str], settings_class: type
 ) -> tuple[list[str], list[str]]:
     """The tokens of this parser as `--flag=value`, and the flags of others as they came."""
     known: list[str] = []
@@ -163,12 +172,12 @@ def _split(
         elif action is None:
             unknown.append(token)
         else:
-            known.append(_known_flag(action, token, flag, value if equals else None, tokens, package))
+            known.append(_known_flag(action, token, flag, value if equals else None, tokens, settings_class))
     return known, unknown
 
 
 def _known_flag(
-    action: argparse.Action, token: str, flag: str, value: str | None, tokens: list[str], package: str
+    action: argparse.Action, token: str, flag: str, value: str | None, tokens: list[str], settings_class: type
 ) -> str:
     """One token for a flag and its value, which is taken from `tokens` where it stands apart."""
     if action.nargs == 0 or "print_config" in flag:
@@ -180,7 +189,7 @@ def _known_flag(
         if follows is None or follows.startswith("--"):
             raise ValueError(f"{flag} needs a value: {flag} VALUE ({action.help or 'see --help'})")
         value = tokens.pop(0)
-    return f"{flag}={_config_path(value, package) if flag == '--config' else value}"
+    return f"{flag}={_config_path(value, settings_class) if flag == '--config' else value}"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
