@@ -1,5 +1,6 @@
 """`reelmill demo`: the whole way on two small real videos, with the very commands that a person would type."""
 
+import contextlib
 import csv
 import html
 import importlib.metadata
@@ -147,13 +148,25 @@ def write_videos(folder: Path) -> Path:
 
 
 def _run(stage: Stage, log: Path) -> tuple[float, int]:
-    """Seconds and exit status of a stage; what it prints goes to the log."""
+    """Seconds and exit status of a stage; what it prints goes to the log, and its last line to a terminal meanwhile."""
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    with log.open("wb") as file:
-        command = [sys.executable, "-m", "reelmill", *stage.argv]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False)
-    return time.perf_counter() - began, done.returncode
+    command = [sys.executable, "-m", "reelmill", *stage.argv]
+    live = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns - 1
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT) as process,
+    ):
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            if live:
+                line = f"     {time.perf_counter() - began:.0f} s  {''.join(_last_lines(log, 1))}"[:width]
+                print(f"\r\x1b[K{line}", end="", flush=True)
+    if live:
+        print("\r\x1b[K", end="")
+    return time.perf_counter() - began, process.returncode
 
 
 def _last_lines(log: Path, count: int) -> list[str]:
