@@ -1,0 +1,308 @@
+"""Frames by true time: exact timestamps in order, upright, progressive, in standard range, at the size asked for."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from media.containers import open_container, video_stream
+from media.normalize import Normalization, normalization_of
+from schemas.states import Rejection
+
+Seconds = Fraction | float | int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture with its exact time, `pts * time_base` seconds on the stream's own timeline."""
+
+    index: int  # among the frames yielded, from 0
+    pts: int
+    time_base: Fraction
+    image: np.ndarray  # H W 3, uint8, RGB
+    key: bool  # whether decoding can start here
+
+    @property
+    def time(self) -> Fraction:
+        """Seconds, exact."""
+        return self.pts * self.time_base
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What a hostile or broken file may cost. Each limit met is a rejection."""
+
+    max_frames: int = 2_000_000  # decoded frames; 18 hours at 30 fps
+    max_pixels: int = 8192 * 8192  # of one stored picture
+    max_seconds: float = 12 * 3600.0  # of presentation time, first frame to last
+    max_wall_s: float = 4 * 3600.0  # of work
+
+
+def decode_frames(
+    path: str | Path,
+    *,
+    max_side: int | None = None,
+    start_s: Seconds | None = None,
+    end_s: Seconds | None = None,
+    limits: DecodeLimits | None = None,
+    threads: int = 1,
+    notes: Counter[str] | None = None,
+) -> Iterator[Frame]:
+    """Yields the frames with `start_s` ≤ time < `end_s`, in order of presentation.
+
+    Frames that do not come later than the one before are left out. A damaged file yields what can be decoded.
+
+    Args:
+        max_side: reduces pictures so that their longer side, as displayed, is at most this; None keeps the size.
+        start_s: seconds on the stream's own timeline (where the first frame need not be at 0).
+        threads: of the decoder; the frames are the same for any number.
+        notes: counts what was met: `decode_errors`, `unordered_pts`, `missing_pts`, `size_changes`, `truncated`,
+            and what was made normal, e.g. `rotated:90`.
+
+    Raises:
+        Rejection: as `probe`, and `undecodable` (not one frame), `picture_too_large`, `too_many_frames`, `too_long`,
+            `timed_out`.
+    """
+    notes = Counter() if notes is None else notes
+    with open_container(path) as container:
+        reader = _Reader(container, limits or DecodeLimits(), threads, notes)
+        start = None if start_s is None else Fraction(start_s)
+        if start is not None:
+            reader.seek(start)
+        pictures = _Pictures(max_side, notes)
+        index = 0
+        for pts, raw in reader.frames():
+            when = pts * reader.time_base
+            if end_s is not None and when >= end_s:
+                break
+            for done_pts, key, image in pictures.push(pts, raw, reader.stream, wanted=start is None or when >= start):
+                yield Frame(index, done_pts, reader.time_base, image, key)
+                index += 1
+        for done_pts, key, image in pictures.flush():
+            yield Frame(index, done_pts, reader.time_base, image, key)
+            index += 1
+
+
+class _Reader:
+    """Raw frames of the video stream with true, strictly increasing timestamps."""
+
+    def __init__(self, container: InputContainer, limits: DecodeLimits, threads: int, notes: Counter[str]):
+        self.container, self.limits, self.notes = container, limits, notes
+        self.stream = video_stream(container)
+        context = self.stream.codec_context
+        if context is None:
+            raise Rejection("undecodable", "there is no decoder for the video stream")
+        context.thread_count = threads
+        context.thread_type = "AUTO" if threads > 1 else "NONE"
+        self.time_base = Fraction(self.stream.time_base)
+        self._frames: Iterator[av.VideoFrame] = self._decode()
+        self._sought = False
+
+    def seek(self, start: Fraction) -> None:
+        """Goes to a key frame at or before `start`; to the beginning where no index says better.
+
+        Containers index by decoding time, so the key frame found may be shown after `start`: then further back.
+        """
+        for back_s in (Fraction(1, 2), 4, 30):
+            target = (start - back_s) / self.time_base
+            if target <= (self.stream.start_time or 0):
+                break
+            try:
+                self.container.seek(int(target), stream=self.stream, backward=True)
+            except av.FFmpegError:
+                break
+            self._frames, self._sought = self._decode(), True
+            first = next(self._frames, None)
+            if first is not None and first.key_frame and (first.pts or 0) * self.time_base <= start:
+                self._frames = chain([first], self._frames)
+                return
+        if self._sought:
+            self._rewind()
+
+    def _rewind(self) -> None:
+        try:
+            self.container.seek(self.stream.start_time or 0, stream=self.stream, backward=True)
+        except av.FFmpegError as error:
+            raise Rejection("unseekable", f"the container cannot be read from its start again: {error}") from error
+        self._frames, self._sought = self._decode(), False
+
+    def frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        last: int | None = None
+        first, step, count = 0, 1, 0
+        deadline = time.monotonic() + self.limits.max_wall_s
+        for frame in self._frames:
+            pts = self._pts(frame, last, step)
+            if last is not None and pts <= last:
+                self.notes["unordered_pts"] += 1
+                continue
+            first = pts if last is None else first
+            step, last, count = max(frame.duration or 1, 1), pts, count + 1
+            self._check(frame, count, (pts - first) * self.time_base, deadline)
+            yield pts, frame
+        if last is None and not self._sought:
+            codec = self.stream.codec_context.name
+            raise Rejection("undecodable", f"not one frame of the {codec} stream can be decoded")
+        self._note_truncation(last, step)
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        try:
+            for packet in self.container.demux(self.stream):
+                try:
+                    yield from packet.decode()
+                except av.FFmpegError:
+                    self.notes["decode_errors"] += 1
+        except av.FFmpegError:
+            self.notes["read_errors"] += 1
+
+    def _pts(self, frame: av.VideoFrame, last: int | None, step: int) -> int:
+        if frame.pts is not None:
+            return frame.pts
+        self.notes["missing_pts"] += 1
+        if frame.dts is not None and (last is None or frame.dts > last):
+            return frame.dts
+        return 0 if last is None else last + step
+
+    def _check(self, frame: av.VideoFrame, count: int, elapsed: Fraction, deadline: float) -> None:
+        limits = self.limits
+        if frame.width * frame.height > limits.max_pixels:
+            raise Rejection("picture_too_large", f"{frame.width}x{frame.height} is over {limits.max_pixels} pixels")
+        if count > limits.max_frames:
+            raise Rejection("too_many_frames", f"more than {limits.max_frames} frames")
+        if elapsed > limits.max_seconds:
+            raise Rejection("too_long", f"longer than {limits.max_seconds:g} s")
+        if time.monotonic() > deadline:
+            raise Rejection("timed_out", f"decoding took more than {limits.max_wall_s:g} s")
+
+    def _note_truncation(self, last: int | None, step: int) -> None:
+        """Says so when the header promises more than a second, and a tenth, beyond the last frame."""
+        duration, start = self.stream.duration, self.stream.start_time or 0
+        if last is None or not duration:
+            return
+        missing = (start + duration - last - step) * self.time_base
+        if missing > 1 and missing > duration * self.time_base / 10:
+            self.notes["truncated"] += 1
+
+
+class _Pictures:
+    """Raw frames in, RGB pictures out; the first frame decides size and filters for all."""
+
+    def __init__(self, max_side: int | None, notes: Counter[str]):
+        self.max_side, self.notes = max_side, notes
+        self.normal: Normalization | None = None
+        self.size = (0, 0)  # stored (height, width) of what comes out
+        self._graph: _FilterGraph | None = None
+        self._reformatter = VideoReformatter()
+        self._wanted: dict[int, bool] = {}
+
+    def push(
+        self, pts: int, frame: av.VideoFrame, stream: av.VideoStream, wanted: bool
+    ) -> Iterator[tuple[int, bool, np.ndarray]]:
+        """Yields (pts, key, image) of the wanted frames that are ready; filters may hold a frame back."""
+        normal = self._normal_of(frame, stream)
+        if (frame.height, frame.width) != (normal.coded_height, normal.coded_width):
+            self.notes["size_changes"] += 1
+        if normal.needs_filters:
+            self._graph = self._graph or _FilterGraph(normal, self.size)
+            self._wanted[pts] = wanted
+            yield from self._take(self._graph.push(pts, frame))
+        elif wanted:
+            yield pts, frame.key_frame, normal.orient(self._convert(frame))
+
+    def flush(self) -> Iterator[tuple[int, bool, np.ndarray]]:
+        if self._graph is not None:
+            yield from self._take(self._graph.flush())
+
+    def _take(self, done: Iterator[tuple[int, bool, np.ndarray]]) -> Iterator[tuple[int, bool, np.ndarray]]:
+        for pts, key, image in done:
+            if self.normal is not None and self._wanted.pop(pts, False):
+                yield pts, key, self.normal.orient(image)
+
+    def _normal_of(self, frame: av.VideoFrame, stream: av.VideoStream) -> Normalization:
+        if self.normal is None:
+            self.normal = normalization_of(frame, stream)
+            self.size = reduced_size(*self.normal.stored_size, self.max_side)
+            self.notes.update(self.normal.notes)
+        return self.normal
+
+    def _convert(self, frame: av.VideoFrame) -> np.ndarray:
+        height, width = self.size
+        if (frame.height, frame.width) == (height, width):
+            return frame.to_ndarray(format="rgb24")
+        method = Interpolation.AREA if frame.height >= height else Interpolation.BICUBIC
+        small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=method, threads=1)
+        return small.to_ndarray()
+
+
+def reduced_size(height: int, width: int, max_side: int | None) -> tuple[int, int]:
+    """(height, width) with the longer side at most `max_side`, never enlarged, never below 1."""
+    longer = max(height, width)
+    if max_side is None or longer <= max_side:
+        return height, width
+    return max(1, round(height * max_side / longer)), max(1, round(width * max_side / longer))
+
+
+class _FilterGraph:
+    """Deinterlacing and tone mapping through libavfilter, which may hold a frame back to see its neighbours."""
+
+    def __init__(self, normal: Normalization, size: tuple[int, int]):
+        self.normal, self.size = normal, size
+        self._graph: Any = None
+        self._shape: tuple[int, int, str] | None = None
+        self._pts: list[tuple[int, bool]] = []  # of frames inside, in order
+
+    def push(self, pts: int, frame: av.VideoFrame) -> Iterator[tuple[int, bool, np.ndarray]]:
+        shape = (frame.width, frame.height, frame.format.name)
+        if self._graph is None or shape != self._shape:
+            yield from self.flush()
+            self._build(frame)
+            self._shape = shape
+        self._pts.append((pts, frame.key_frame))
+        frame.pts = pts
+        self._graph.push(frame)
+        yield from self._pull()
+
+    def flush(self) -> Iterator[tuple[int, bool, np.ndarray]]:
+        if self._graph is not None:
+            self._graph.push(None)
+            yield from self._pull()
+            self._graph = None
+
+    def _pull(self) -> Iterator[tuple[int, bool, np.ndarray]]:
+        while True:
+            try:
+                out = self._graph.pull()
+            except (av.BlockingIOError, av.EOFError):
+                return
+            pts, key = self._pts.pop(0)  # one out for each in, in order
+            yield pts, key, out.to_ndarray()
+
+    def _build(self, frame: av.VideoFrame) -> None:
+        graph = av.filter.Graph()
+        graph.threads = 1
+        source = graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base, name="in"
+        )
+        height, width = self.size
+        chain = [
+            *self.normal.deinterlace_filters(),
+            *self.normal.size_filters(height, width, "area" if height <= frame.height else "bicubic"),
+            "format=pix_fmts=rgb24",
+        ]
+        last = source
+        for text in chain:
+            name, _, args = text.partition("=")
+            node = graph.add(name, args)
+            last.link_to(node)
+            last = node
+        last.link_to(graph.add("buffersink"))
+        graph.configure()
+        self._graph = graph
