@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tokenize_shards.base import Quantized, causal_grid, check_indices
 from tokenize_shards.causal import AdaptiveNorm, CausalConv3d, FrameNorm, ResBlock, Stream, Upsample
-from tokenize_shards.quantizers import LFQ, LFQLossConfig
+from tokenize_shards.quantizers import LFQ, LFQLossConfig, bits_to_indices
 from tokenize_shards.wavelets import patchify, unpatchify
 
 
@@ -236,7 +236,7 @@ class Magvit2(nn.Module):
     def encode(self, video: Tensor) -> Tensor:
         """B 3 T H W in [-1, 1] → B t h w int64. The same bits whatever follows a frame and whatever the batch."""
         self.grid(*video.shape[2:])
-        return torch.cat([self.quantizer_indices(part) for part in self._parts(video)])
+        return torch.cat([self._indices(part) for part in self._parts(video)])
 
     @torch.no_grad()
     def decode(self, indices: Tensor) -> Tensor:
@@ -254,10 +254,7 @@ class Magvit2(nn.Module):
         pieces = [piece.contiguous() for piece in pieces if piece.shape[2]]
         return torch.cat([self.encoder(p, i == 0, stream) for i, p in enumerate(pieces)], dim=2)
 
-    def quantizer_indices(self, video: Tensor) -> Tensor:
-        """The codes of `latents`, with the quantizer as in evaluation."""
-        from tokenize_shards.quantizers import bits_to_indices
-
+    def _indices(self, video: Tensor) -> Tensor:
         return bits_to_indices(self.latents(video) > 0, self.config.bit_order)
 
     def _decode_part(self, latents: Tensor) -> Tensor:

@@ -1,0 +1,127 @@
+"""Residual vector quantization (SoundStream §III-C): each level codes what the levels before it left over."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from tokenize_shards.base import Quantized
+
+
+class ResidualVQ(nn.Module):
+    """`num_quantizers` codebooks of `codebook_size` vectors, learnt by moving averages.
+
+    Codebooks start from k-means of the first training batch. A code used less than `min_usage` times a batch (in
+    the moving average) is replaced by a random vector of the batch. With `dropout`, each training example is
+    coded by its first n levels only, n uniform in 1..Q, so that fewer levels can be decoded as well.
+
+    Args:
+        width: D, channels of the latents.
+        decay: of the moving averages.
+        commitment_weight: of the mean of (z - q)² at each level.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_quantizers: int = 4,
+        codebook_size: int = 1024,
+        decay: float = 0.99,
+        commitment_weight: float = 0.25,
+        min_usage: float = 2.0,
+        dropout: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_quantizers = num_quantizers
+        self.codebook_size = codebook_size
+        self.decay = decay
+        self.commitment_weight = commitment_weight
+        self.min_usage = min_usage
+        self.dropout = dropout
+        self.codebooks: Tensor
+        self.usage: Tensor
+        self.sums: Tensor
+        self.started: Tensor
+        self.register_buffer("codebooks", torch.randn(num_quantizers, codebook_size, width) / width**0.5)
+        self.register_buffer("usage", torch.zeros(num_quantizers, codebook_size))
+        self.register_buffer("sums", torch.zeros(num_quantizers, codebook_size, width))
+        self.register_buffer("started", torch.zeros(num_quantizers, dtype=torch.uint8))
+
+    def forward(self, z: Tensor) -> Quantized:
+        """B D T' → quantized values of the same shape and indices B Q T'."""
+        with torch.autocast(z.device.type, enabled=False):
+            z = z.float()
+            levels = self._levels_kept(z.shape[0], z.device)
+            residual, total = z, torch.zeros_like(z)
+            indices, commitments = [], []
+            for level in range(self.num_quantizers):
+                kept = (levels > level).view(-1, 1, 1)
+                vectors = rearrange(residual, "b d t -> (b t) d")
+                if self.training:
+                    self._start(level, vectors.detach())
+                index = self._nearest(level, vectors.detach())
+                q = rearrange(self.codebooks[level][index], "(b t) d -> b d t", b=z.shape[0])
+                if self.training:
+                    self._learn(level, vectors.detach(), index)
+                    commitments.append(((residual - q).square() * kept).mean())
+                residual = residual - q
+                total = total + q * kept
+                indices.append(rearrange(index, "(b t) -> b t", b=z.shape[0]))
+            losses = {"commitment": self.commitment_weight * torch.stack(commitments).sum()} if commitments else {}
+            return Quantized(z + (total - z).detach(), torch.stack(indices, dim=1), losses)
+
+    def decode(self, indices: Tensor) -> Tensor:
+        """B Q' T' (the first Q' ≤ Q levels) → B D T'."""
+        if not 1 <= indices.shape[1] <= self.num_quantizers:
+            raise ValueError(f"{indices.shape[1]} levels of codes; this quantizer has {self.num_quantizers}")
+        values = [F.embedding(indices[:, level], self.codebooks[level]) for level in range(indices.shape[1])]
+        return rearrange(torch.stack(values).sum(dim=0), "b t d -> b d t")
+
+    def _levels_kept(self, batch: int, device: torch.device) -> Tensor:
+        if self.training and self.dropout:
+            return torch.randint(1, self.num_quantizers + 1, (batch,), device=device)
+        return torch.full((batch,), self.num_quantizers, device=device)
+
+    def _nearest(self, level: int, vectors: Tensor) -> Tensor:
+        """M D → M, the nearest codes in Euclidean distance."""
+        codebook = self.codebooks[level]
+        distances = codebook.square().sum(dim=1) - 2 * vectors @ codebook.T
+        return distances.argmin(dim=1)
+
+    @torch.no_grad()
+    def _start(self, level: int, vectors: Tensor) -> None:
+        if self.started[level]:
+            return
+        centres, counts = kmeans(vectors, self.codebook_size)
+        self.codebooks[level] = centres
+        self.usage[level] = counts.clamp_min(self.min_usage)
+        self.sums[level] = centres * self.usage[level][:, None]
+        self.started[level] = 1
+
+    @torch.no_grad()
+    def _learn(self, level: int, vectors: Tensor, index: Tensor) -> None:
+        """One step of the moving averages, then new vectors for the codes that nobody uses."""
+        counts = torch.bincount(index, minlength=self.codebook_size).to(vectors)
+        sums = torch.zeros_like(self.sums[level]).index_add_(0, index, vectors)
+        self.usage[level].lerp_(counts, 1 - self.decay)
+        self.sums[level].lerp_(sums, 1 - self.decay)
+        self.codebooks[level] = self.sums[level] / self.usage[level].clamp_min(1e-5)[:, None]
+        dead = (self.usage[level] < self.min_usage).nonzero().squeeze(1)
+        if len(dead):
+            chosen = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
+            self.codebooks[level][dead] = chosen
+            self.usage[level][dead] = self.min_usage
+            self.sums[level][dead] = chosen * self.min_usage
+
+
+def kmeans(vectors: Tensor, num_centres: int, iterations: int = 10) -> tuple[Tensor, Tensor]:
+    """(centres K D, counts K) of Lloyd's algorithm from random vectors (repeated where there are too few)."""
+    order = torch.randperm(len(vectors), device=vectors.device)
+    centres = vectors[order.repeat(-(-num_centres // len(vectors)))[:num_centres]].clone()
+    counts = torch.ones(num_centres, device=vectors.device)
+    for _ in range(iterations):
+        index = (centres.square().sum(dim=1) - 2 * vectors @ centres.T).argmin(dim=1)
+        counts = torch.bincount(index, minlength=num_centres).to(vectors)
+        sums = torch.zeros_like(centres).index_add_(0, index, vectors)
+        centres = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], centres)
+    return centres, counts

@@ -1,0 +1,229 @@
+"""SoundStream (arXiv 2107.03312): a causal convolutional codec with residual vector quantization.
+
+    sound B 1 T ── encoder (strides 2, 4, 5, 8) ── D channels at T/320 ── RVQ ── codes B Q T'
+    codes ── sum of code vectors ── decoder (8, 5, 4, 2) ── sound B 1 T'·320
+
+No sample of the output depends on codes, and no code on samples, that come later.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tokenize_shards.base import Quantized, check_indices
+from tokenize_shards.causal import Stream
+from tokenize_shards.residual_vq import ResidualVQ
+
+
+@dataclass(frozen=True)
+class SoundStreamConfig:
+    """The shape of the codec. The defaults are SoundStream at the rate VideoPoet uses (MODELS.md §C).
+
+    Attributes:
+        channels: width of the first layer; doubled at each stride.
+        strides: downsampling of each block; their product is the hop.
+        dilations: of the residual units of each block.
+        width: D, channels of the latents and of the code vectors.
+        num_quantizers: Q, levels of codes.
+        codebook_size: codes a level.
+        sample_rate_hz: of the sound.
+    """
+
+    channels: int = 32
+    strides: tuple[int, ...] = (2, 4, 5, 8)
+    dilations: tuple[int, ...] = (1, 3, 9)
+    width: int = 512
+    num_quantizers: int = 4
+    codebook_size: int = 1024
+    sample_rate_hz: int = 16_000
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_quantizers <= 64:
+            raise ValueError(f"num_quantizers is {self.num_quantizers}; from 1 to 64 are possible")
+        if min(self.strides) < 1 or min(self.dilations) < 1:
+            raise ValueError(f"strides {self.strides} and dilations {self.dilations} must be positive")
+
+    @property
+    def hop(self) -> int:
+        """Samples a code."""
+        return math.prod(self.strides)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "SoundStreamConfig":
+        """From JSON or YAML, where tuples are lists; ValueError for a key that is not a field."""
+        unknown = set(fields) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ValueError(
+                f"unknown SoundStream settings {sorted(unknown)}; known: {sorted(cls.__dataclass_fields__)}"
+            )
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+
+
+TINY = SoundStreamConfig(channels=16, width=64)
+BASE = SoundStreamConfig()
+SIZES = {"tiny": TINY, "base": BASE}
+
+
+class CausalConv1d(nn.Module):
+    """A convolution padded with kernel-stride zeros in front, none behind: T samples give T/stride."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        self.front = (kernel - 1) * dilation + 1 - stride
+        self.conv = nn.Conv1d(in_channels, out_channels, kernel, stride=stride, dilation=dilation)
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        """B C T → B C' T/stride."""
+        if stream is None:
+            return self.conv(F.pad(x, (self.front, 0)))
+        past = stream.recall(self)
+        x = torch.cat((x.new_zeros(*x.shape[:2], self.front) if past is None else past, x), dim=2)
+        stream.keep(self, x[:, :, x.shape[2] - self.front :].clone())
+        return self.conv(x)
+
+
+class CausalUpsample1d(nn.Module):
+    """A transposed convolution of kernel 2·stride whose last `stride` samples, which need the next frame, are cut."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.ConvTranspose1d(in_channels, out_channels, 2 * stride, stride=stride)
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        """B C T → B C' T·stride."""
+        past = stream.recall(self) if stream is not None else None
+        if stream is not None:
+            stream.keep(self, x[:, :, -1:].clone())
+        if past is None:
+            return self.conv(x)[:, :, : -self.stride]
+        return self.conv(torch.cat((past, x), dim=2))[:, :, self.stride : -self.stride]
+
+
+class ResidualUnit(nn.Module):
+    """ELU → dilated convolution of kernel 7 → ELU → convolution of kernel 1, added to the input."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.wide = CausalConv1d(channels, channels, 7, dilation=dilation)
+        self.point = CausalConv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        """B C T → B C T."""
+        return x + self.point(F.elu(self.wide(F.elu(x), stream)), stream)
+
+
+class Activation(nn.Module):
+    """ELU with the signature of the causal layers."""
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        """Any shape → the same."""
+        return F.elu(x)
+
+
+class Codec(nn.Module):
+    """A row of causal layers."""
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        """B C T → B C' T'."""
+        for layer in self.layers:
+            x = layer(x, stream)
+        return x
+
+
+def build_encoder(config: SoundStreamConfig) -> Codec:
+    """Sound to latents: B 1 T → B D T/hop."""
+    width = config.channels
+    layers: list[nn.Module] = [CausalConv1d(1, width, 7)]
+    for stride in config.strides:
+        layers += [ResidualUnit(width, dilation) for dilation in config.dilations]
+        layers += [Activation(), CausalConv1d(width, 2 * width, 2 * stride, stride)]
+        width *= 2
+    return Codec([*layers, Activation(), CausalConv1d(width, config.width, 3)])
+
+
+def build_decoder(config: SoundStreamConfig) -> Codec:
+    """Latents to sound: B D T' → B 1 T'·hop."""
+    width = config.channels * 2 ** len(config.strides)
+    layers: list[nn.Module] = [CausalConv1d(config.width, width, 7)]
+    for stride in reversed(config.strides):
+        layers += [Activation(), CausalUpsample1d(width, width // 2, stride)]
+        width //= 2
+        layers += [ResidualUnit(width, dilation) for dilation in config.dilations]
+    return Codec([*layers, Activation(), CausalConv1d(width, 1, 7)])
+
+
+class SoundStream(nn.Module):
+    """The SoundStream codec; an `AudioTokenizer`."""
+
+    model_type = "soundstream"
+
+    def __init__(self, config: SoundStreamConfig = BASE, name: str = "soundstream") -> None:
+        super().__init__()
+        self.config = config
+        self.name = name
+        self.fingerprint = ""
+        self.encoder = build_encoder(config)
+        self.quantizer = ResidualVQ(config.width, config.num_quantizers, config.codebook_size)
+        self.decoder = build_decoder(config)
+        self.codebook_size = config.codebook_size
+        self.num_quantizers = config.num_quantizers
+        self.sample_rate_hz = config.sample_rate_hz
+        self.hop = config.hop
+
+    def config_dict(self) -> dict[str, Any]:
+        """What `config.json` holds besides the name and the type."""
+        return asdict(self.config)
+
+    def num_codes(self, num_samples: int) -> int:
+        """Samples / hop, rounded down; the samples beyond the last whole hop are not coded."""
+        return num_samples // self.hop
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, Quantized]:
+        """Reconstruction (B 1 T) and quantized latents with their losses, for training; T a multiple of the hop."""
+        quantized = self.quantizer(self.encoder(audio))
+        return self.decoder(quantized.values), quantized
+
+    @torch.no_grad()
+    def encode(self, audio: Tensor, stream: Stream | None = None) -> Tensor:
+        """B 1 T in [-1, 1] → B Q T' int64, with all levels.
+
+        Args:
+            stream: continue where the last piece of the same sound ended; pieces must be multiples of the hop.
+
+        Raises:
+            ValueError: fewer samples than one hop, more than one channel, or an uneven piece of a stream.
+        """
+        codes = self.num_codes(audio.shape[-1])
+        if audio.dim() != 3 or audio.shape[1] != 1 or codes < 1:
+            raise ValueError(f"sound of shape {tuple(audio.shape)}; this codec takes B x 1 x T, T at least {self.hop}")
+        if stream is not None and audio.shape[2] % self.hop:
+            raise ValueError(f"a piece of {audio.shape[2]} samples; pieces of a stream are multiples of {self.hop}")
+        audio = audio[:, :, : codes * self.hop].to(self._device)
+        parts = audio.split(1) if stream is None and audio.device.type == "cpu" else (audio,)
+        return torch.cat([self._quantize(self.encoder(part, stream)) for part in parts])
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor, stream: Stream | None = None) -> Tensor:
+        """B Q' T' int64, the first Q' ≤ Q levels → B 1 T'·hop in [-1, 1]."""
+        check_indices(codes, self.codebook_size)
+        latents = self.quantizer.decode(codes.to(self._device))
+        parts = latents.split(1) if stream is None and latents.device.type == "cpu" else (latents,)
+        return torch.cat([self.decoder(part, stream) for part in parts]).clamp_(-1, 1)
+
+    def _quantize(self, latents: Tensor) -> Tensor:
+        if self.training:
+            raise RuntimeError("call eval() before encode: in training mode the quantizer learns from what it codes")
+        return self.quantizer(latents).indices
+
+    @property
+    def _device(self) -> torch.device:
+        return self.quantizer.codebooks.device
