@@ -153,7 +153,7 @@ class Layout:
         return self.audio_columns(given, len(sample.arrays["video"]), sample.arrays["audio"].shape[1])
 
     def _visual(self, codes_thw: np.ndarray, first_frame: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        places = np.indices(codes_thw.shape).reshape(3, -1).T + (first_frame, 0, 0)
+        places = np.indices(codes_thw.shape).reshape(3, -1).T + np.array([first_frame, 0, 0])
         return self.vocabulary.visual_ids(codes_thw).reshape(-1), places
 
     def _audio(self, sample: TokenSample, start: int, stop: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,280 @@
+"""VideoPoet's super-resolution: a masked transformer from low- to high-resolution tokens (arXiv 2312.14125, A.5.2).
+
+A block is three layers, whose windows run vertically, horizontally and through time. A layer is self-attention in
+its window, cross-attention to the same window of the low-resolution tokens (half as high and wide), cross-attention
+to the text, and an MLP. A code is two factors of 512: their embeddings are added, their two softmaxes share them.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.configuration_utils import PreTrainedConfig
+
+from training.masking import training_mask
+from training.visual_tokens import split_codes
+
+Window = tuple[int, int, int]
+
+
+class SuperResolutionConfig(PreTrainedConfig):
+    """Sizes of the model, and which tokenizers made its tokens.
+
+    `windows` are (t, h, w) in high-resolution tokens for the vertical, horizontal and temporal layer of a block; 0
+    means the whole axis. `tokenizers` and `formats` are as in `training.lm.ReelLmConfig`; `formats` here holds the
+    grids and pixel sizes "low" and "high".
+    """
+
+    model_type = "reelmill_super_resolution"
+
+    width: int = 128
+    num_blocks: int = 2
+    num_heads: int = 4
+    mlp_ratio: int = 4
+    factors: list[int] | None = None
+    windows: list[list[int]] | None = None
+    text_width: int = 384
+    empty_text_length: int = 1
+    max_latent_frames: int = 32
+    max_grid_side: int = 128
+    low_noise: float = 0.2
+    drop_text: float = 0.1
+    drop_low: float = 0.1
+    initializer_range: float = 0.02
+    tokenizers: dict[str, Any] | None = None
+    formats: dict[str, Any] | None = None
+
+    def __post_init__(self, **kwargs: Any):
+        self.factors = [512, 512] if self.factors is None else self.factors
+        self.windows = [[1, 0, 4], [1, 4, 0], [0, 8, 8]] if self.windows is None else self.windows
+        if self.width % self.num_heads:
+            raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        if len(self.windows) != 3 or any(len(window) != 3 for window in self.windows):
+            raise ValueError(f"windows are {self.windows}; three of (t, h, w) are wanted")
+        super().__post_init__(**kwargs)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is given.
+
+    Attributes:
+        low: (B, t, h, w) int64, low-resolution codes.
+        text: (B, L, D_text), padded; `text_mask` (B, L) bool is True where a state is real.
+        use_low: (B,) bool; where False the low-resolution tokens are hidden from the model.
+    """
+
+    low: Tensor
+    text: Tensor
+    text_mask: Tensor
+    use_low: Tensor
+
+
+@dataclass(frozen=True)
+class SuperResolutionOutput:
+    """Attributes:
+    loss: mean over masked tokens, nats per token (both factors), with gradient.
+    nll_BN: nats of every token, without gradient.
+    mask_BN: True where a token was hidden.
+    """
+
+    loss: Tensor
+    nll_BN: Tensor
+    mask_BN: Tensor
+
+
+def resolve_window(window: list[int], grid: Window) -> Window:
+    """The window on this grid (t, h, w): whole axes filled in; ValueError where it does not divide the grid."""
+    sizes = tuple(axis if size == 0 else min(size, axis) for size, axis in zip(window, grid, strict=True))
+    if any(axis % size for size, axis in zip(sizes, grid, strict=True)):
+        raise ValueError(f"window {sizes} does not divide the token grid {grid}; choose windows that do (0 = whole)")
+    return sizes[0], sizes[1], sizes[2]
+
+
+def to_windows(x_BthwD: Tensor, window: Window) -> Tensor:
+    """(B t h w D) → (B·windows, tokens of a window, D)."""
+    t, h, w = window
+    return rearrange(x_BthwD, "b (nt t) (nh h) (nw w) d -> (b nt nh nw) (t h w) d", t=t, h=h, w=w)
+
+
+def from_windows(x_nSD: Tensor, window: Window, grid: Window) -> Tensor:
+    """Inverse of `to_windows`."""
+    t, h, w = window
+    nt, nh, nw = (axis // size for axis, size in zip(grid, window, strict=True))
+    return rearrange(x_nSD, "(b nt nh nw) (t h w) d -> b (nt t) (nh h) (nw w) d", nt=nt, nh=nh, nw=nw, t=t, h=h, w=w)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of x to a context."""
+
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x_BSD: Tensor, context_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
+        q = rearrange(self.query(x_BSD), "b s (n d) -> b n s d", n=self.num_heads)
+        k, v = rearrange(self.key_value(context_BLD), "b l (two n d) -> two b n l d", two=2, n=self.num_heads)
+        mask = None if mask_BL is None else mask_BL[:, None, None, :]
+        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "b n s d -> b s (n d)"))
+
+
+class Layer(nn.Module):
+    """Self-attention in a window, cross-attention to its low-resolution window and to the text, MLP."""
+
+    def __init__(self, config: SuperResolutionConfig, window: list[int]):
+        super().__init__()
+        width = config.width
+        self.window = window
+        self.norms = nn.ModuleList(nn.RMSNorm(width, eps=1e-6) for _ in range(4))
+        self.self_attention = Attention(width, config.num_heads)
+        self.low_attention = Attention(width, config.num_heads)
+        self.text_attention = Attention(width, config.num_heads)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, config.mlp_ratio * width), nn.GELU(), nn.Linear(config.mlp_ratio * width, width)
+        )
+
+    def forward(self, x_BthwD: Tensor, low_BthwD: Tensor, text_BLD: Tensor, text_mask_BL: Tensor) -> Tensor:
+        grid = _grid(x_BthwD)
+        window = resolve_window(self.window, grid)
+        low_window = low_window_of(window, grid, _grid(low_BthwD))
+        x = to_windows(x_BthwD, window)
+        normal = self.norms[0](x)
+        x = x + self.self_attention(normal, normal)
+        x = x + self.low_attention(self.norms[1](x), to_windows(low_BthwD, low_window))
+        x = rearrange(from_windows(x, window, grid), "b t h w d -> b (t h w) d")
+        x = x + self.text_attention(self.norms[2](x), text_BLD, text_mask_BL)
+        x = x + self.mlp(self.norms[3](x))
+        return x.view(x_BthwD.shape)
+
+
+def low_window_of(window: Window, grid: Window, low_grid: Window) -> Window:
+    """The low-resolution window under a window; ValueError where the grids do not fit each other."""
+    sizes = []
+    for size, axis, low_axis in zip(window, grid, low_grid, strict=True):
+        if axis % low_axis or size % (axis // low_axis):
+            raise ValueError(
+                f"a window of {window} on the grid {grid} has no whole window on the low-resolution grid {low_grid}"
+            )
+        sizes.append(size * low_axis // axis)
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _grid(x_BthwD: Tensor) -> Window:
+    return x_BthwD.shape[1], x_BthwD.shape[2], x_BthwD.shape[3]
+
+
+class TokenGrid(nn.Module):
+    """Embeds a grid of codes: the sum of the factors' embeddings and of learned places along each axis."""
+
+    def __init__(self, config: SuperResolutionConfig):
+        super().__init__()
+        self.factors = list(config.factors or ())
+        self.tables = nn.ModuleList(nn.Embedding(size, config.width) for size in self.factors)
+        self.hidden = nn.Parameter(torch.zeros(config.width))  # stands where a code is hidden
+        sizes = (config.max_latent_frames, config.max_grid_side, config.max_grid_side)
+        self.places = nn.ModuleList(nn.Embedding(size, config.width) for size in sizes)
+
+    def forward(self, codes_Bthw: Tensor, hide_Bthw: Tensor) -> Tensor:
+        """(B t h w D)."""
+        for axis, (size, table) in enumerate(zip(codes_Bthw.shape[1:], self.places, strict=True)):
+            if size > table.num_embeddings:
+                raise ValueError(f"axis {axis} of the grid has {size} tokens, the model takes {table.num_embeddings}")
+        parts = split_codes(codes_Bthw, self.factors)
+        x = torch.stack([table(part) for table, part in zip(self.tables, parts, strict=True)]).sum(dim=0)
+        x = self.hidden.to(x.dtype).where(hide_Bthw[..., None], x)
+        t, h, w = (table.weight[:size] for table, size in zip(self.places, codes_Bthw.shape[1:], strict=True))
+        return x + t[:, None, None] + h[:, None] + w
+
+
+class SuperResolution(PreTrainedModel):
+    """High-resolution codes from low-resolution codes and text."""
+
+    config_class = SuperResolutionConfig
+    config: SuperResolutionConfig
+    base_model_prefix = "super_resolution"
+
+    def __init__(self, config: SuperResolutionConfig):
+        super().__init__(config)
+        self.high = TokenGrid(config)
+        self.low = TokenGrid(config)
+        self.text_projection = nn.Linear(config.text_width, config.width)
+        self.layers = nn.ModuleList(
+            Layer(config, window) for _ in range(config.num_blocks) for window in config.windows or ()
+        )
+        self.norm = nn.RMSNorm(config.width, eps=1e-6)
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in self.high.factors)
+        self.register_buffer("empty_text", torch.zeros(config.empty_text_length, config.text_width))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    @property
+    def codebook_size(self) -> int:
+        return math.prod(self.high.factors)
+
+    def forward(self, codes_Bthw: Tensor, hide_Bthw: Tensor, condition: Condition) -> list[Tensor]:
+        """Logits (B t h w 512) of each factor; `hide_Bthw` is True where a code is not to be seen."""
+        hide_low = (~condition.use_low)[:, None, None, None].expand(condition.low.shape)
+        x, low = self.high(codes_Bthw, hide_Bthw), self.low(condition.low, hide_low)
+        text = self.text_projection(condition.text.to(self.text_projection.weight.dtype))
+        for layer in self.layers:
+            x = layer(x, low, text, condition.text_mask)
+        x = self.norm(x)
+        return [F.linear(x, table.weight, bias) for table, bias in zip(self.high.tables, self.biases, strict=True)]
+
+    def loss(self, codes_Bthw: Tensor, condition: Condition, generator: torch.Generator) -> SuperResolutionOutput:
+        """The training objective: cross-entropy of hidden tokens, with noise on and dropping of the conditions."""
+        batch, num_tokens = len(codes_Bthw), codes_Bthw[0].numel()
+        mask_BN = training_mask(batch, num_tokens, generator).to(codes_Bthw.device)
+        if self.training:
+            condition = self.disturb(condition, generator)
+        return self.masked_loss(codes_Bthw, condition, mask_BN)
+
+    def masked_loss(self, codes_Bthw: Tensor, condition: Condition, mask_BN: Tensor) -> SuperResolutionOutput:
+        """Cross-entropy of the tokens that `mask_BN` hides."""
+        logits = self(codes_Bthw, mask_BN.view(codes_Bthw.shape), condition)
+        nll_BN = torch.stack(
+            [
+                F.cross_entropy(factor.float().flatten(0, -2), part.flatten(), reduction="none")
+                for factor, part in zip(logits, split_codes(codes_Bthw, self.high.factors), strict=True)
+            ]
+        ).sum(dim=0)
+        nll_BN = nll_BN.view(mask_BN.shape)
+        return SuperResolutionOutput((nll_BN * mask_BN).sum() / mask_BN.sum(), nll_BN.detach(), mask_BN)
+
+    def disturb(self, condition: Condition, generator: torch.Generator) -> Condition:
+        """Replaces a random share (up to `low_noise`) of the low-resolution codes by random ones, and drops the
+        low-resolution tokens and the text, each of its own in 10 % of the samples (A.5.2)."""
+        batch, device = len(condition.low), condition.low.device
+        rate = torch.rand(batch, 1, 1, 1, generator=generator) * self.config.low_noise
+        noisy = (torch.rand(condition.low.shape, generator=generator) < rate).to(device)
+        noise = torch.randint(self.codebook_size, condition.low.shape, generator=generator).to(device)
+        use_low = (torch.rand(batch, generator=generator) >= self.config.drop_low).to(device)
+        drop_text = (torch.rand(batch, generator=generator) < self.config.drop_text).to(device)
+        text, text_mask = self.without_text(condition, drop_text)
+        return Condition(noise.where(noisy, condition.low), text, text_mask, condition.use_low & use_low)
+
+    def without_text(self, condition: Condition, drop_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Text and mask with the empty caption in the rows that `drop_B` marks."""
+        missing = max(0, len(self.empty_text) - condition.text.shape[1])
+        text = F.pad(condition.text, (0, 0, 0, missing))
+        mask = F.pad(condition.text_mask, (0, missing))
+        empty = F.pad(self.empty_text, (0, 0, 0, text.shape[1] - len(self.empty_text))).to(text.dtype)
+        empty_mask = torch.arange(text.shape[1], device=mask.device) < len(self.empty_text)
+        return empty.where(drop_B[:, None, None], text), empty_mask.where(drop_B[:, None], mask)
+
+
+AutoConfig.register(SuperResolutionConfig.model_type, SuperResolutionConfig)
+AutoModel.register(SuperResolutionConfig, SuperResolution)
