@@ -16,6 +16,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from media.containers import open_container, video_stream
 from media.normalize import Normalization, normalization_of
+from media.settings import DecodeLimits
 from schemas.states import Rejection
 
 Seconds = Fraction | float | int
@@ -35,16 +36,6 @@ class Frame:
     def time(self) -> Fraction:
         """Seconds, exact."""
         return self.pts * self.time_base
-
-
-@dataclass(frozen=True)
-class DecodeLimits:
-    """What a hostile or broken file may cost. Each limit met is a rejection."""
-
-    max_frames: int = 2_000_000  # decoded frames; 18 hours at 30 fps
-    max_pixels: int = 8192 * 8192  # of one stored picture
-    max_seconds: float = 12 * 3600.0  # of presentation time, first frame to last
-    max_wall_s: float = 4 * 3600.0  # of work
 
 
 def decode_frames(

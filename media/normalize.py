@@ -4,8 +4,7 @@ One description serves the decoder (PyAV) and the cutter (the ffmpeg program), s
 
 Colours: pictures become RGB by the matrix and range their frames are tagged with; untagged ones by BT.601 in
 limited range, which is swscale's rule and therefore that of ffmpeg, PyAV and decord alike. HDR (PQ, HLG) is
-tone-mapped to BT.709 by swscale's perceptual intent. The mastering display's metadata is ignored there:
-phones write it with permuted primaries, which turns skies pink.
+tone-mapped to BT.709 by `media.tone_map`.
 """
 
 import struct
@@ -14,6 +13,8 @@ from fractions import Fraction
 
 import av
 import numpy as np
+
+from media import tone_map
 
 _HDR = {16: "pq", 18: "hlg"}  # AVColorTransferCharacteristic
 _MIN_ASPECT_ERROR = Fraction(2, 100)  # below this, pixels count as square: rounding of sizes makes such ratios
@@ -105,13 +106,14 @@ class Normalization:
         return ["bwdif=mode=send_frame:deint=interlaced"] if self.deinterlace else []
 
     def size_filters(self, height: int, width: int, flags: str) -> list[str]:
-        """To a stored size of `height`×`width`, in BT.709 standard range where the source is HDR."""
+        """To a stored size of `height`×`width`; HDR becomes BT.709 R'G'B' in standard range."""
         if self.hdr is None:
             return [f"scale=w={width}:h={height}:flags={flags}", "setsar=1"]
-        to_sdr = "out_color_matrix=bt709:out_primaries=bt709:out_transfer=bt709:out_range=tv:intent=perceptual"
         return [
-            "sidedata=mode=delete:type=MASTERING_DISPLAY_METADATA",
-            f"scale=w={width}:h={height}:flags={flags}:{to_sdr}",
+            f"scale=w={width}:h={height}:flags={flags}:in_color_matrix=bt2020nc",
+            "format=pix_fmts=gbrp16le",
+            f"lut3d=file={tone_map.cube_file(self.hdr)}:interp=tetrahedral",
+            "setparams=color_primaries=bt709:color_trc=bt709",
             "setsar=1",
         ]
 

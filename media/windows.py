@@ -7,6 +7,7 @@ means is decided once, by the exact timestamps of the packets, never by index ÷
 
 import logging
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,7 +19,7 @@ import decord
 import numpy as np
 
 from media.containers import open_container, video_stream
-from media.decode import DecodeLimits, Frame, Seconds, decode_frames
+from media.decode import Frame, Seconds, decode_frames
 from media.normalize import Normalization, normalization_of
 from schemas.states import Rejection
 
@@ -162,14 +163,9 @@ class FrameReader:
 
 def _decode_around(path: str, first: Fraction, last: Fraction, threads: int) -> list[Frame]:
     """Frames from `first` to `last`, both included; where damage left none, the last one before."""
-    limits = DecodeLimits()
-    frames = list(decode_frames(path, start_s=first, limits=limits, threads=threads, end_s=last + Fraction(1, 10**9)))
-    if frames:
-        return frames
-    before: list[Frame] = []
-    for frame in decode_frames(path, end_s=last + Fraction(1, 10**9), limits=limits, threads=threads):
-        before = [frame]
-    return before
+    end = last + Fraction(1, 10**9)
+    frames = list(decode_frames(path, start_s=first, end_s=end, threads=threads))
+    return frames or list(deque(decode_frames(path, end_s=end, threads=threads), maxlen=1))
 
 
 def read_frame(path: str | Path, time_s: Seconds) -> np.ndarray:
