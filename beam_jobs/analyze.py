@@ -10,6 +10,7 @@ from typing import Self
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
+from media.fetch import LocalMedia, fetch
 
 from beam_jobs.flow import SourceResult
 from beam_jobs.isolation import attempt
@@ -17,9 +18,9 @@ from beam_jobs.job import CurateJob
 from beam_jobs.metrics import StageMetrics
 from beam_jobs.record_json import from_json, to_json
 from beam_jobs.units import Units
+from curation.candidates import with_caption
 from curation.settings import CurateSettings
 from media import storage
-from media.fetch import LocalMedia, fetch
 from schemas.identity import fingerprint
 from schemas.records import Analysis, Caption, Clip, Source, Verdict, failed
 
@@ -62,7 +63,7 @@ class SourceMedia:
         Raises:
             Rejection: it cannot be fetched.
         """
-        fp = fingerprint("fetch", self._uri, *_file_state(self._uri))
+        fp = fetch_fp(self._uri)
         stored = self._job.units.get("fetch", fp)
         if stored is not None:
             return str(json.loads(stored)["content_sha256"])
@@ -78,6 +79,11 @@ def scratch_folder(job: CurateJob) -> str | None:
     folder = Path(job.units.root.removeprefix("file://")) / "scratch"
     folder.mkdir(parents=True, exist_ok=True)
     return str(folder)
+
+
+def fetch_fp(uri: str) -> str:
+    """Fingerprint of the unit that holds an address's content hash."""
+    return fingerprint("fetch", uri, *_file_state(uri))
 
 
 def _file_state(uri: str) -> tuple[int, ...]:
@@ -104,27 +110,41 @@ def analyze_address(
                 yield analyze_source(source, media, job, analyze)
 
 
-def analyze_source(
-    source: Source, media: SourceMedia, job: CurateJob, analyze: Analyze
-) -> tuple[SourceResult, bool]:
+def analyze_source(source: Source, media: SourceMedia, job: CurateJob, analyze: Analyze) -> tuple[SourceResult, bool]:
     """(result, whether it was finished before) of one input."""
     sha256 = attempt("fetch", media.content_sha256)
     if isinstance(sha256, Verdict):
         return SourceResult(source).failed(sha256), False
     result = SourceResult(source, content_sha256=sha256)
-    fp = job.unit("analyze", sha256, source.start_s, source.end_s)
-    stored = job.units.get("analyze", fp)
-    outcome = _outcome(stored, source) if stored is not None else _fresh(source, media, job, analyze, fp)
+    stored = stored_analysis(source, sha256, job)
+    outcome = stored if stored is not None else _fresh(source, media, job, analyze)
     if isinstance(outcome, Verdict):
         return result.failed(outcome), stored is not None
     return replace(result, analysis=outcome), stored is not None
 
 
-def _fresh(source: Source, media: SourceMedia, job: CurateJob, analyze: Analyze, fp: str) -> Analysis | Verdict:
+def analysis_fp(source: Source, sha256: str, job: CurateJob) -> str:
+    """Fingerprint of the analysis of some content within an input's bounds."""
+    return job.unit("analyze", sha256, source.start_s, source.end_s)
+
+
+def stored_analysis(source: Source, sha256: str, job: CurateJob) -> Analysis | Verdict | None:
+    """What an earlier run found for this content, as that of this input; None where there is nothing."""
+    data = job.units.get("analyze", analysis_fp(source, sha256, job))
+    if data is None:
+        return None
+    refusal = json.loads(data).get("rejected")
+    if refusal:
+        return failed("analyze", refusal["reason"], refusal["detail"])
+    return _bound(from_json(Analysis, data), source)
+
+
+def _fresh(source: Source, media: SourceMedia, job: CurateJob, analyze: Analyze) -> Analysis | Verdict:
     """The analysis, made now and stored as a unit; so is a rejection, but not an error of ours."""
     local = attempt("fetch", media.local)
     if isinstance(local, Verdict):
         return local
+    fp = analysis_fp(source, local.content_sha256, job)
     outcome = attempt("analyze", lambda: analyze(source, local, job.settings))
     if isinstance(outcome, Verdict):
         if outcome.reason not in _PASSING:
@@ -137,28 +157,18 @@ def _fresh(source: Source, media: SourceMedia, job: CurateJob, analyze: Analyze,
     return _bound(from_json(Analysis, data), source)
 
 
-def _outcome(stored: bytes, source: Source) -> Analysis | Verdict:
-    refusal = json.loads(stored).get("rejected")
-    if refusal:
-        return failed("analyze", refusal["reason"], refusal["detail"])
-    return _bound(from_json(Analysis, stored), source)
-
-
 def _bound(analysis: Analysis, source: Source) -> Analysis:
     """The analysis of some content as that of this input: what its row says, its clips say."""
-    caption = Caption(source.caption, "manifest", "ok") if source.caption else None
-    clips = tuple(
-        replace(
-            clip,
-            source_id=source.source_id,
-            uri=source.uri,
-            caption=caption,
-            license=source.license,
-            extra=source.extra,
-        )
-        for clip in analysis.clips
-    )
-    return replace(analysis, source=source, clips=clips)
+    return replace(analysis, source=source, clips=tuple(_clip_of(source, clip) for clip in analysis.clips))
+
+
+def _clip_of(source: Source, clip: Clip) -> Clip:
+    scores = {name: value for name, value in clip.scores.items() if name != "caption_words"}
+    bound = replace(
+        clip, source_id=source.source_id, uri=source.uri, license=source.license, extra=source.extra, caption=None,
+        scores=scores,
+    )  # fmt: skip
+    return with_caption(bound, Caption(source.caption, "manifest", "ok")) if source.caption else bound
 
 
 def _without_picture(clip: Clip, job: CurateJob) -> Clip:

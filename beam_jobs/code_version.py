@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _OURS = ("schemas", "media", "curation", "tokenize_shards")
+_VALUES_ONLY = frozenset({"curation.settings", "media.settings", "media.commandline"})  # the values are hashed apart
 
 
 def code_version(module: str, *distributions: str) -> str:
@@ -42,7 +43,7 @@ def _sources(module: str) -> set[Path]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in found or name.split(".")[0] not in _OURS:
+        if name in found or name in _VALUES_ONLY or name.split(".")[0] not in _OURS:
             continue
         path = _path_of(name)
         if path is not None:

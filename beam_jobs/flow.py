@@ -1,4 +1,4 @@
-"""What passes between the steps of the jobs, and how a stream of clips forks into those that go on and those that end."""
+"""What passes between the steps of the jobs, and how clips fork into those that go on and those that end."""
 
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple

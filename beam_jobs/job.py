@@ -8,6 +8,7 @@ from curation.settings import CurateSettings
 from media.ffmpeg import ffmpeg_path, ffmpeg_version
 from schemas.identity import fingerprint
 
+_NOT_SHAPING = frozenset({"model", "device", "replace"})  # said by the weights, by the kind of device, and by nothing
 DECODE_LIBRARIES = ("av", "opencv-python-headless", "numpy", "decord2")
 
 
@@ -57,16 +58,23 @@ def cut_fingerprint(settings: CurateSettings) -> str:
 
 
 def model_fingerprints(settings: CurateSettings) -> dict[str, str]:
-    """Of the captioner and the CLIP scorer, where they are to run."""
+    """Of the captioner and the CLIP scorer, where they are to run: weights, settings, library, kind of device."""
     found = {}
     if settings.caption.model:
-        from curation.captions import caption_fingerprint
+        from curation.devices import pick_device  # torch is imported only where a model runs
+        from curation.weights_identity import weights_fingerprint
 
-        found["caption"] = caption_fingerprint(settings.caption)
+        shaping = {name: value for name, value in asdict(settings.caption).items() if name not in _NOT_SHAPING}
+        found["caption"] = fingerprint(
+            shaping, weights_fingerprint(settings.caption.model), pick_device(settings.caption.device),
+            code_version("curation.captions", "torch", "transformers"),
+        )  # fmt: skip
     if settings.clip_score.model:
         from curation.clip_score import clip_score_fingerprint
 
-        found["clip_score"] = clip_score_fingerprint(settings.clip_score)
+        found["clip_score"] = fingerprint(
+            clip_score_fingerprint(settings.clip_score), code_version("curation.clip_score", "torch", "open_clip_torch")
+        )
     return found
 
 

@@ -15,6 +15,7 @@ from beam_jobs.isolation import attempt, is_fatal
 from beam_jobs.job import CurateJob
 from beam_jobs.metrics import StageMetrics
 from beam_jobs.record_json import from_json, to_json
+from curation.candidates import with_caption
 from schemas.records import Caption, Clip, Verdict
 
 MISSING = "missing"
@@ -136,7 +137,7 @@ class CaptionStage:
         return (clip.keyframe_sha256,)
 
     def apply(self, clip: Clip, data: bytes) -> Clip:
-        return replace(clip, caption=from_json(Caption, data))
+        return with_caption(clip, from_json(Caption, data))
 
     def handler(self) -> ModelHandler[Ask, Answer, Any]:
         from beam_jobs.handlers import CaptionHandler

@@ -93,7 +93,10 @@ def _subclasses(base: type) -> list[type]:
 
 def _check_runner(name: str | None) -> None:
     known = sorted(path.rsplit(".", 1)[-1] for path in beam_runner._RUNNER_MAP.values())
-    if name and "." not in name and name.lower() not in {each.lower() for each in known} | {
-        each.lower().removesuffix("runner") for each in known
-    }:
+    if (
+        name
+        and "." not in name
+        and name.lower()
+        not in {each.lower() for each in known} | {each.lower().removesuffix("runner") for each in known}
+    ):
         raise ValueError(f"--runner {name!r} is not one of Beam's: {', '.join(known)}")

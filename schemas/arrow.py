@@ -11,7 +11,7 @@ import pyarrow as pa
 from schemas import SCHEMA_VERSION
 from schemas.records import ClipRow, SourceRow
 from schemas.scores import SCORES
-from schemas.shards import SampleRow
+from schemas.shards import SampleRow, TokenizedRow
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), bytes: pa.binary()}
 
@@ -41,3 +41,4 @@ CLIPS_SCHEMA = schema_of(
     tuple(pa.field(f"score_{s.name}", pa.float64(), metadata={"doc": s.doc, "stage": s.stage}) for s in SCORES),
 )
 SAMPLES_SCHEMA = schema_of(SampleRow)
+TOKENIZED_SCHEMA = schema_of(TokenizedRow)

@@ -178,3 +178,18 @@ class SampleRow:
     psnr_db: float | None  # round trip at the lowest resolution, where it was sampled
     audio_snr_db: float | None
     codes_used: int  # distinct visual codes in the sample
+
+
+@dataclass(frozen=True)
+class TokenizedRow:
+    """A row of `ledger/clips-*.parquet` of a token data set: how each clip of the curated run ended."""
+
+    clip_id: str
+    source_id: str
+    state: str  # "tokenized", "filtered" or "failed"
+    stage: str
+    reason: str
+    detail: str
+    split: str | None
+    num_samples: int
+    caption: str | None

@@ -1,0 +1,118 @@
+"""Kept clips into WebDataset shards: planned by hash ranges, numbered in order, each written by one worker."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsDict, AsSingleton, PCollection, TaggedOutput
+
+from beam_jobs.analyze import read_keyframe
+from beam_jobs.cut import read_media
+from beam_jobs.flow import KeptClip
+from beam_jobs.job import CurateJob
+from beam_jobs.metrics import StageMetrics
+from beam_jobs.products import Products
+from media.shard_plan import bucket_of, first_indices, num_buckets, padded_bytes, plan_bucket
+from media.tar import write_tar
+from schemas.identity import fingerprint
+from schemas.records import clip_row
+from schemas.run import ClipShard
+
+CLIPS = "clips"
+ROWS = "rows"
+NumberedShard = tuple[int, list[KeptClip]]
+
+
+def products(job: CurateJob) -> Products:
+    """The files of a curation run."""
+    return Products(job.settings.output, "run.json")
+
+
+def shard_bytes(clip: KeptClip) -> int:
+    """Bytes that a kept clip takes in its shard."""
+    return padded_bytes(clip.cut.num_bytes if clip.cut else 0, clip.keyframe_bytes, len(clip.sidecar))
+
+
+def plan_clips(bucket: int, clips: Iterable[KeptClip], max_bytes: int) -> tuple[int, list[list[KeptClip]]]:
+    """(bucket, its shards in order)."""
+    by_id = {clip.clip.clip_id: clip for clip in clips}
+    plan = plan_bucket({key: shard_bytes(clip) for key, clip in by_id.items()}, max_bytes)
+    return bucket, [[by_id[key] for key in shard] for shard in plan]
+
+
+def number_shards(
+    planned: tuple[int, list[list[KeptClip]]], shards_by_bucket: Mapping[int, int]
+) -> Iterator[NumberedShard]:
+    """(number over all buckets, clips) for each shard of a bucket."""
+    bucket, shards = planned
+    first = first_indices(shards_by_bucket)[bucket]
+    yield from ((first + index, shard) for index, shard in enumerate(shards))
+
+
+def write_clip_shard(index: int, clips: Sequence[KeptClip], job: CurateJob) -> ClipShard:
+    """Writes `clips/clips-<index>.tar`, unless the same is there: KEY.mp4 KEY.jpg KEY.json of each clip in turn."""
+    name = f"clips-{index:05d}.tar"
+
+    def members() -> Iterator[tuple[str, bytes]]:
+        for clip in clips:
+            key = clip.clip.clip_id
+            yield f"{key}.mp4", read_media(job, clip.cut_fp)
+            yield f"{key}.jpg", read_keyframe(job.units, clip.clip)
+            yield f"{key}.json", clip.sidecar
+
+    def write(path: str) -> dict[str, Any]:
+        num_bytes, sha256 = write_tar(path, members())
+        return asdict(ClipShard(name, len(clips), num_bytes, sha256))
+
+    fp = fingerprint([(clip.clip.clip_id, clip.cut_fp, clip.clip.keyframe_sha256, clip.sidecar) for clip in clips])
+    return ClipShard(**products(job).produce(f"{CLIPS}/{name}", fp, write))
+
+
+class _WriteFn(beam.DoFn):
+    def __init__(self, job: CurateJob):
+        self._job, self._metrics = job, StageMetrics("shards")
+
+    def process(self, element: NumberedShard) -> Iterator[Any]:
+        index, clips = element
+        with self._metrics.busy():
+            shard = write_clip_shard(index, clips, self._job)
+        self._metrics.done()
+        yield shard
+        for clip in clips:
+            yield TaggedOutput(ROWS, clip_row(clip.clip, shard.name, clip.cut))
+
+
+class WriteClipShards(beam.PTransform):
+    """Kept clips → (finished shards, ledger rows that say in which shard each clip lies)."""
+
+    def __init__(self, job: CurateJob):
+        super().__init__()
+        self._job = job
+
+    def expand(self, clips: PCollection) -> tuple[PCollection, PCollection]:
+        max_bytes = self._job.settings.shards.max_bytes
+        buckets = (
+            clips
+            | "Sizes" >> beam.Map(shard_bytes)
+            | "Total" >> beam.CombineGlobally(sum)
+            | "Buckets" >> beam.Map(num_buckets, max_bytes)
+        )
+        planned = (
+            clips
+            | "ByHash" >> beam.Map(_keyed, AsSingleton(buckets)).with_output_types(tuple[int, KeptClip])
+            | "Group" >> beam.GroupByKey()
+            | "Plan" >> beam.MapTuple(plan_clips, max_bytes=max_bytes)
+        )
+        counts = planned | "Count" >> beam.MapTuple(lambda bucket, shards: (bucket, len(shards)))
+        written = (
+            planned
+            | "Number" >> beam.FlatMap(number_shards, AsDict(counts))
+            | "Spread" >> beam.Reshuffle()
+            | "Write" >> beam.ParDo(_WriteFn(self._job)).with_outputs(ROWS, main="shards")
+        )
+        return written["shards"], written[ROWS]
+
+
+def _keyed(clip: KeptClip, buckets: int) -> tuple[int, KeptClip]:
+    return bucket_of(clip.clip.clip_id, buckets), clip

@@ -1,0 +1,146 @@
+"""Kept clips get media of their own: sources are opened once, finished cuts are taken from the units."""
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+from media.cut import cut_clips
+
+from beam_jobs.analyze import SourceMedia, read_keyframe, scratch_folder
+from beam_jobs.flow import Fork, KeptClip, ended, kept
+from beam_jobs.isolation import attempt
+from beam_jobs.job import CurateJob
+from beam_jobs.metrics import StageMetrics
+from beam_jobs.record_json import from_json, to_json
+from media.ffmpeg import ffmpeg_path
+from media.probe import probe
+from schemas.records import Clip, CutClip, Verdict, clip_sidecar, failed
+from schemas.states import Rejection
+
+Cut = CutClip | Verdict
+
+
+def cut_fp(clip: Clip, job: CurateJob) -> str:
+    """Fingerprint of a clip's media: bytes of the source, exact span, encoder."""
+    return job.unit("cut", clip.content_sha256, clip.span)
+
+
+def cut_address(uri: str, clips: Iterable[Clip], job: CurateJob) -> Iterator[tuple[Clip, Cut, bool]]:
+    """(clip, its media or why there is none, whether it was finished before) for all kept clips of an address."""
+    ordered = sorted(clips, key=lambda clip: (clip.content_sha256, clip.span.start, clip.span.end))
+    waiting = []
+    for clip in ordered:
+        stored = job.units.get("cut", cut_fp(clip, job))
+        if stored is None:
+            waiting.append(clip)
+        else:
+            yield clip, from_json(CutClip, stored), True
+    if waiting:
+        with SourceMedia(uri, job) as media:
+            yield from ((clip, cut, False) for clip, cut in _cut_fresh(media, waiting, job))
+
+
+def _cut_fresh(media: SourceMedia, clips: Sequence[Clip], job: CurateJob) -> Iterator[tuple[Clip, Cut]]:
+    """Cuts what is not there yet, from one source."""
+    local = attempt("cut", lambda: _unchanged(media, clips[0].content_sha256))
+    if isinstance(local, Verdict):
+        yield from ((clip, local) for clip in clips)
+        return
+    with tempfile.TemporaryDirectory(prefix="reelmill-cut-", dir=scratch_folder(job)) as folder:
+        for clip, cut in zip(clips, _cut_all(local, clips, folder, job), strict=True):
+            yield clip, _stored(clip, cut, job) if isinstance(cut, CutClip) else cut
+
+
+def _unchanged(media: SourceMedia, sha256: str) -> str:
+    """The local path of the media.
+
+    Raises:
+        Rejection: it cannot be fetched, or it is not what was analysed.
+    """
+    if media.content_sha256() != sha256:
+        raise Rejection("source_changed", "the file is not the one that was analysed; run again to analyse it anew")
+    return str(media.local().path)
+
+
+def _cut_all(path: str, clips: Sequence[Clip], folder: str, job: CurateJob) -> list[Cut]:
+    """The media of each clip in turn; where the whole pass breaks, each clip is cut alone."""
+
+    def run(some: Sequence[Clip]) -> list[CutClip | Rejection]:
+        settings = job.settings
+        return cut_clips(path, some, folder, settings.clips.cut, probe(path), ffmpeg_path(settings.ffmpeg))
+
+    outcome = attempt("cut", lambda: run(clips))
+    if isinstance(outcome, Verdict):
+        outcomes = [attempt("cut", lambda clip=clip: run([clip])[0]) for clip in clips]  # type: ignore[misc]
+    else:
+        outcomes = list(outcome)
+    return [failed("cut", cut.reason, cut.detail) if isinstance(cut, Rejection) else cut for cut in outcomes]
+
+
+def _stored(clip: Clip, cut: CutClip, job: CurateJob) -> CutClip:
+    """The media moved into the units; the record goes last and says that it is whole."""
+    fp = cut_fp(clip, job)
+    job.units.put_file("cut", fp, Path(cut.path), ".mp4")
+    record = replace(cut, clip_id=clip.clip_id, path="")
+    job.units.put("cut", fp, to_json(record))
+    return record
+
+
+def read_media(job: CurateJob, fp: str) -> bytes:
+    """The media of a cut clip."""
+    data = job.units.get("cut", fp, ".mp4")
+    if data is None:
+        raise FileNotFoundError(f"cut {fp} has no media in {job.units.root}; remove that folder and run again")
+    return data
+
+
+class _CutFn(beam.DoFn):
+    def __init__(self, job: CurateJob):
+        self._job, self._metrics = job, StageMetrics("cut")
+
+    def process(self, element: tuple[str, Iterable[Clip]]) -> Iterator[Any]:
+        with self._metrics.busy():
+            outcomes = list(cut_address(*element, self._job))
+        for clip, cut, reused in outcomes:
+            if reused:
+                self._metrics.reused()
+            else:
+                self._metrics.done()
+            yield ended(clip.with_verdict(cut)) if isinstance(cut, Verdict) else self._finished(clip, cut)
+
+    def _finished(self, clip: Clip, cut: CutClip) -> KeptClip:
+        clip = kept(clip)
+        keyframe = read_keyframe(self._job.units, clip)
+        return KeptClip(clip, cut, cut_fp(clip, self._job), len(keyframe), clip_sidecar(clip, cut))
+
+
+class CutKept(beam.PTransform):
+    """Clips that passed everything → kept clips with their media, and those that could not be cut."""
+
+    def __init__(self, job: CurateJob):
+        super().__init__()
+        self._job = job
+
+    def expand(self, clips: PCollection) -> Fork:
+        outputs = (
+            clips
+            | "ByAddress" >> beam.Map(lambda clip: (clip.uri, clip)).with_output_types(tuple[str, Clip])
+            | "Spread" >> beam.GroupByKey()
+            | "Cut" >> beam.ParDo(_CutFn(self._job)).with_outputs("ended", main="alive")
+        )
+        return Fork(outputs["alive"], outputs["ended"])
+
+
+def kept_by_reference(clip: Clip) -> KeptClip:
+    """A kept clip of a run that writes spans only."""
+    return KeptClip(kept(clip))
+
+
+def sidecar_json(sidecar: bytes) -> dict[str, Any]:
+    """What a clip's `KEY.json` says."""
+    return dict(json.loads(sidecar))

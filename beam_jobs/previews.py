@@ -1,0 +1,105 @@
+"""Small pictures of some clips of every outcome, for the report: always the same ones for the same clips."""
+
+import io
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsSingleton, PCollection
+from PIL import Image
+
+from beam_jobs.clip_shards import products
+from beam_jobs.job import CurateJob
+from media import storage
+from media.shard_plan import bucket_of
+from media.tar import write_tar
+from schemas.identity import fingerprint
+from schemas.records import Clip
+
+PREVIEWS = "previews"
+MAX_SIDE = 256
+_PER_TAR = 5_000
+Picked = tuple[str, str]  # clip id, sha256 of its keyframe
+
+
+def outcome_of(clip: Clip) -> str:
+    """The outcome that a preview stands for: `filtered/shots/min_motion`."""
+    verdict = clip.verdict
+    return f"{verdict.state}/{verdict.stage}/{verdict.reason}" if verdict else ""
+
+
+def thumbnail(jpeg: bytes) -> bytes:
+    """The picture with its longer side at most `MAX_SIDE` pixels, as JPEG."""
+    with Image.open(io.BytesIO(jpeg)) as image:
+        small = image.convert("RGB")
+        small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        out = io.BytesIO()
+        small.save(out, "JPEG", quality=80)
+    return out.getvalue()
+
+
+def write_previews(index: int, picked: Iterable[Picked], job: CurateJob) -> str:
+    """Writes `previews/previews-<index>.tar`, unless the same is there; members are named by clip id."""
+    name = f"{PREVIEWS}/previews-{index:05d}.tar"
+    ordered = sorted(dict(picked).items())
+
+    def members() -> Iterator[tuple[str, bytes]]:
+        for clip_id, sha256 in ordered:
+            jpeg = storage.read_bytes(job.units.path("keyframe", sha256, ".jpg"))
+            yield f"{clip_id}.jpg", thumbnail(jpeg)
+
+    def write(path: str) -> dict[str, Any]:
+        write_tar(path, members())
+        return {}
+
+    products(job).produce(name, fingerprint(ordered, MAX_SIDE), write)
+    return name
+
+
+class WritePreviews(beam.PTransform):
+    """Clips with their verdicts → names of the preview files."""
+
+    def __init__(self, job: CurateJob):
+        super().__init__()
+        self._job = job
+
+    def expand(self, clips: PCollection) -> PCollection:
+        seen = clips | "Seen" >> beam.Filter(lambda clip: bool(clip.keyframe_sha256))
+        picked = seen | "Pick" >> _Pick(self._job.settings.previews)
+        tars = (
+            picked
+            | "Count" >> beam.combiners.Count.Globally()
+            | "Tars" >> beam.Map(lambda count: 1 + count // _PER_TAR)
+        )
+        return (
+            picked
+            | "ByHash"
+            >> beam.Map(lambda pick, count: (bucket_of(pick[0], count), pick), AsSingleton(tars)).with_output_types(
+                tuple[int, Picked]
+            )
+            | "Group" >> beam.GroupByKey()
+            | "Write" >> beam.MapTuple(write_previews, job=self._job)
+        )
+
+
+class _Pick(beam.PTransform):
+    """The clips of each outcome with the smallest ids, which are hashes: a fair sample that no worker count changes."""
+
+    def __init__(self, per_outcome: int | str):
+        super().__init__()
+        self._per_outcome = per_outcome
+
+    def expand(self, clips: PCollection) -> PCollection:
+        if self._per_outcome == "all":
+            return clips | "All" >> beam.Map(_pick)
+        return (
+            clips
+            | "ByOutcome"
+            >> beam.Map(lambda clip: (outcome_of(clip), _pick(clip))).with_output_types(tuple[str, Picked])
+            | "Smallest" >> beam.combiners.Top.SmallestPerKey(int(self._per_outcome))
+            | "Each" >> beam.FlatMapTuple(lambda _, picked: picked)
+        )
+
+
+def _pick(clip: Clip) -> Picked:
+    return clip.clip_id, clip.keyframe_sha256
