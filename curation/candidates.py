@@ -1,0 +1,31 @@
+"""Candidate clips: from stretches of frames to records with an id, scores and, where they are too short, a verdict."""
+
+from dataclasses import replace
+
+from curation.settings import ClipSettings
+from schemas.identity import clip_id
+from schemas.records import Caption, Clip, Source, Span, Verdict
+from schemas.states import ClipState
+
+
+def candidate(source: Source, content_sha256: str, span: Span, shot_index: int, settings: ClipSettings) -> Clip:
+    """A clip that knows its span, its id and what the manifest says of its source.
+
+    One shorter than `min_duration_s` already has its verdict, `filtered(shots, too_short)`.
+    """
+    clip = Clip(
+        clip_id=clip_id(content_sha256, span.start_pts, span.end_pts, span.time_base),
+        source_id=source.source_id, uri=source.uri, content_sha256=content_sha256, span=span, shot_index=shot_index,
+        scores={"duration_s": span.duration_s}, license=source.license, extra=source.extra,
+    )  # fmt: skip
+    if source.caption:
+        clip = with_caption(clip, Caption(source.caption, "manifest", "ok"))
+    if span.duration_s < settings.min_duration_s:
+        too_short = Verdict(ClipState.FILTERED, "shots", "too_short", span.duration_s, settings.min_duration_s)
+        clip = clip.with_verdict(too_short)
+    return clip
+
+
+def with_caption(clip: Clip, caption: Caption) -> Clip:
+    """The clip with a caption and its number of words as a score."""
+    return replace(clip, caption=caption).with_scores(caption_words=float(len(caption.text.split())))

@@ -1,0 +1,49 @@
+"""Perceptual hashes: 64 bits that stay nearly the same when a picture is scaled, re-encoded or letterboxed."""
+
+import cv2
+import numpy as np
+
+SIZE = 32  # the picture is reduced to 32 × 32; of its cosine transform the 8 × 8 lowest frequencies are kept
+LOW = 8
+FLAT_STD = 2.0  # grey levels; below it there is no picture to tell apart, and the hash is 0
+_BLACK_MEAN, _BLACK_MAX = 10.0, 40.0  # grey levels of a line of border: coding noise rings beside the picture
+
+
+def borders(gray: np.ndarray) -> tuple[int, int, int, int]:
+    """Black lines at (top, bottom, left, right) of (H W) uint8; all 0 where the whole picture is black."""
+    top, bottom = _dark_ends(gray, axis=1)
+    left, right = _dark_ends(gray, axis=0)
+    if top + bottom >= gray.shape[0] or left + right >= gray.shape[1]:
+        return 0, 0, 0, 0
+    return top, bottom, left, right
+
+
+def _dark_ends(gray: np.ndarray, axis: int) -> tuple[int, int]:
+    """How many lines are black from either end; lines are rows for axis 1, columns for axis 0."""
+    mean = cv2.reduce(gray, axis, cv2.REDUCE_AVG, dtype=cv2.CV_32F).ravel()
+    peak = cv2.reduce(gray, axis, cv2.REDUCE_MAX).ravel()
+    lit = np.flatnonzero((mean > _BLACK_MEAN) | (peak > _BLACK_MAX))
+    if not len(lit):
+        return len(mean), 0
+    return int(lit[0]), int(len(mean) - 1 - lit[-1])
+
+
+def phash(gray: np.ndarray, border: tuple[int, int, int, int] = (0, 0, 0, 0)) -> int:
+    """Hash in [0, 2^64) of the picture (H W) uint8 within its border.
+
+    The sign of each of the 64 lowest frequencies of the cosine transform against their median (Zauner 2010,
+    "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2).
+    """
+    top, bottom, left, right = border
+    inner = gray[top : gray.shape[0] - bottom, left : gray.shape[1] - right]
+    small = cv2.resize(inner, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    if small.std() < FLAT_STD:
+        return 0
+    low = cv2.dct(small)[:LOW, :LOW].ravel()
+    bits = low > np.median(low[1:])
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def distance(first: int, second: int) -> int:
+    """Bits, of 64, in which two hashes differ."""
+    return (first ^ second).bit_count()
