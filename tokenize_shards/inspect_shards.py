@@ -1,6 +1,7 @@
 """`reelmill inspect`: what a shard holds, as a table; `--decode` turns samples back into media."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -18,6 +19,7 @@ from tokenize_shards.settings import InspectSettings
 from tokenize_shards.writer import DATASET_FILE, read_dataset, sample_row
 
 RUN_FILE = "run.json"
+_WIDTH = 160  # columns of a table that goes to a file
 _EXAMPLES = (
     "reelmill inspect tokens",
     "reelmill inspect tokens/train-00000.tar --samples 20",
@@ -30,7 +32,7 @@ def main(argv: list[str]) -> int:
     """Prints what is in a shard or folder; status 1 where a sample is out of range or of the wrong shape."""
     description = "What is in a shard or a folder of shards; --decode turns samples back into mp4, wav and a picture."
     settings, _ = parse(InspectSettings, argv, "reelmill inspect", description, _EXAMPLES, positional=("path",))
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
     kind = kind_of(settings.path)
     if kind == "clips":
         return _inspect_clips(settings, console)
@@ -71,10 +73,16 @@ def shard_paths(path: str, pattern: str) -> list[str]:
 
 
 def token_samples(paths: Iterable[str]) -> Iterator[tuple[str, TokenSample]]:
-    """(name of the shard, sample) of token shards, in order."""
+    """(name of the shard, sample) of token shards, in order; ValueError for a sample that cannot be read."""
     for path in paths:
         for key, members in read_samples(path):
-            yield path.rsplit("/", 1)[-1], decode_sample(key, members)
+            try:
+                sample = decode_sample(key, members)
+            except (ValueError, KeyError) as error:
+                raise ValueError(
+                    f"sample {key} in {path} is damaged ({error}); run `reelmill tokenize` again"
+                ) from None
+            yield path.rsplit("/", 1)[-1], sample
 
 
 def dataset_of(path: str) -> DatasetInfo:
@@ -90,11 +98,11 @@ def _inspect_tokens(settings: InspectSettings, console: Console) -> int:
     _print_dataset(info, console)
     shown, problems = _print_samples(token_samples(paths), info.tokenizers, settings.samples, console)
     for problem in problems[:20]:
-        console.print(f"[red]problem[/] {escape(problem)}")
+        console.print(f"[red]problem[/] {escape(problem)}", soft_wrap=True)
     if settings.decode is not None:
         from tokenize_shards.decode_shards import decode_samples
 
-        console.print(decode_samples(shown, info, settings))
+        console.print(decode_samples(shown, info, settings), soft_wrap=True, markup=False)
     return 1 if problems else 0
 
 
@@ -176,7 +184,7 @@ def _inspect_clips(settings: InspectSettings, console: Console) -> int:
     console.print(table)
     console.print(f"\n{count:,} clips, {seconds / 60:.1f} min, {num_bytes / 1e6:,.1f} MB of media")
     if settings.decode is not None:
-        console.print(_extract(settings.path, settings.decode, settings.samples))
+        console.print(_extract(settings.path, settings.decode, settings.samples), soft_wrap=True, markup=False)
     return 0
 
 
