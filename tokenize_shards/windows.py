@@ -58,8 +58,6 @@ def choose_bucket(height: int, width: int, buckets: Sequence[Sequence[tuple[int,
     Of two equally near the first wins.
     """
 
-    def distance(bucket: Sequence[tuple[int, int]]) -> float:
-        bucket_height, bucket_width = bucket[0]
-        return abs(math.log(height * bucket_width / (width * bucket_height)))
-
-    return list(min(buckets, key=distance))
+    shape = math.log(height / width)
+    distances = [abs(math.log(bucket[0][0] / bucket[0][1]) - shape) for bucket in buckets]
+    return list(buckets[distances.index(min(distances))])
