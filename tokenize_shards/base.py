@@ -25,7 +25,7 @@ from torch import Tensor
 CODE_VERSION = "1"
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning Fabric rebuilds the outputs of a wrapped module
 class Quantized:
     """What a quantizer gives back.
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from tokenize_shards.base import AudioTokenizer, TextEncoder, VideoTokenizer, default_device, fingerprint
@@ -81,7 +81,7 @@ def save_tokenizer(model: nn.Module, folder: Path, dtype: torch.dtype = torch.fl
     (folder / "config.json").unlink(missing_ok=True)
     state = {key: _stored(value, dtype) for key, value in sorted(model.state_dict().items())}
     temporary = folder / ".model.safetensors.tmp"
-    save_file(state, temporary)
+    temporary.write_bytes(save(state))
     temporary.replace(folder / "model.safetensors")
     config = {"model_type": model.model_type, "name": model.name, "config": cast(Any, model).config_dict()}
     temporary = folder / ".config.json.tmp"

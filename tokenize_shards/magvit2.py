@@ -242,7 +242,7 @@ class Magvit2(nn.Module):
     def decode(self, indices: Tensor) -> Tensor:
         """B t h w int64 → B 3 T H W in [-1, 1]."""
         check_indices(indices, self.codebook_size)
-        latents = self.quantizer.codes(indices.to(self._device))
+        latents = self.quantizer.codes(indices.to(self.device))
         return torch.cat([self._decode_part(part) for part in self._parts(latents)]).clamp_(-1, 1)
 
     def latents(self, video: Tensor) -> Tensor:
@@ -265,10 +265,11 @@ class Magvit2(nn.Module):
         return torch.cat([self.decoder(p, i == 0, stream) for i, p in enumerate(pieces)], dim=2)
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
+        """Where the weights are."""
         return self.encoder.conv_out.weight.device
 
     def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
         """On the CPU one clip at a time: kernels are chosen by shape, and bytes must not depend on the batch."""
-        x = x.to(self._device)
+        x = x.to(self.device)
         return x.split(1) if x.device.type == "cpu" else (x,)

@@ -207,7 +207,7 @@ class SoundStream(nn.Module):
             raise ValueError(f"sound of shape {tuple(audio.shape)}; this codec takes B x 1 x T, T at least {self.hop}")
         if stream is not None and audio.shape[2] % self.hop:
             raise ValueError(f"a piece of {audio.shape[2]} samples; pieces of a stream are multiples of {self.hop}")
-        audio = audio[:, :, : codes * self.hop].to(self._device)
+        audio = audio[:, :, : codes * self.hop].to(self.device)
         parts = audio.split(1) if stream is None and audio.device.type == "cpu" else (audio,)
         return torch.cat([self._quantize(self.encoder(part, stream)) for part in parts])
 
@@ -215,7 +215,7 @@ class SoundStream(nn.Module):
     def decode(self, codes: Tensor, stream: Stream | None = None) -> Tensor:
         """B Q' T' int64, the first Q' ≤ Q levels → B 1 T'·hop in [-1, 1]."""
         check_indices(codes, self.codebook_size)
-        latents = self.quantizer.decode(codes.to(self._device))
+        latents = self.quantizer.decode(codes.to(self.device))
         parts = latents.split(1) if stream is None and latents.device.type == "cpu" else (latents,)
         return torch.cat([self.decoder(part, stream) for part in parts]).clamp_(-1, 1)
 
@@ -225,5 +225,6 @@ class SoundStream(nn.Module):
         return self.quantizer(latents).indices
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
+        """Where the weights are."""
         return self.quantizer.codebooks.device

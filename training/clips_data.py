@@ -1,10 +1,12 @@
 """Clips for the tokenizer trainers: windows of frames, or stretches of sound, held in memory as small integers."""
 
+import csv
+import fnmatch
 import hashlib
 import io
 import logging
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import decord
 import numpy as np
 import torch
 from torch import Tensor
+
+from training.settings_tokenizers import HeldBack, Sounds, VideoClips
 
 log = logging.getLogger(__name__)
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
@@ -33,8 +37,13 @@ class ClipSource:
         return str(self.path) if self.data is None else io.BytesIO(self.data)
 
 
-def find_clips(folder: Path, suffixes: tuple[str, ...] = VIDEO_SUFFIXES) -> Iterator[ClipSource]:
+def find_clips(
+    folder: Path, suffixes: tuple[str, ...] = VIDEO_SUFFIXES, include: Sequence[str] = ()
+) -> Iterator[ClipSource]:
     """Every media file below `folder`, in sorted order: plain files, and members of clip shards (*.tar).
+
+    Args:
+        include: patterns of names (relative to `folder`, `*` crosses slashes); empty takes all.
 
     Raises:
         FileNotFoundError: the folder does not exist, or holds neither.
@@ -43,15 +52,24 @@ def find_clips(folder: Path, suffixes: tuple[str, ...] = VIDEO_SUFFIXES) -> Iter
         raise FileNotFoundError(f"{folder} is not a folder; --data names a folder of clips or of clip shards")
     found = False
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in suffixes and path.is_file():
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or (include and not matches(name, include)):
+            continue
+        if path.suffix.lower() in suffixes:
             found = True
-            yield ClipSource(path.relative_to(folder).as_posix(), path=path)
+            yield ClipSource(name, path=path)
         elif path.suffix == ".tar":
-            for source in _members(path, path.relative_to(folder).as_posix(), suffixes):
+            for source in _members(path, name, suffixes):
                 found = True
                 yield source
     if not found:
-        raise FileNotFoundError(f"{folder} holds no clips ({', '.join(suffixes)}) and no clip shards (*.tar)")
+        wanted = f" that match {', '.join(include)}" if include else ""
+        raise FileNotFoundError(f"{folder} holds no clips ({', '.join(suffixes)}) and no clip shards{wanted}")
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a name matches one of the patterns."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _members(path: Path, name: str, suffixes: tuple[str, ...]) -> Iterator[ClipSource]:
@@ -63,11 +81,31 @@ def _members(path: Path, name: str, suffixes: tuple[str, ...]) -> Iterator[ClipS
                     yield ClipSource(f"{name}/{member.name}", data=file.read())
 
 
-def is_validation(name: str, fraction: float, listed: frozenset[str] | None = None) -> bool:
-    """Whether a clip is held back: because it is listed, or (without a list) by the hash of its name."""
-    if listed is not None:
-        return name in listed
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64 < fraction
+def held_back_test(settings: HeldBack) -> Callable[[str], bool]:
+    """A test of names: is this clip for validation only?
+
+    Raises:
+        FileNotFoundError: the table does not exist.
+        ValueError: it lacks one of the columns.
+    """
+    listed: frozenset[str] | None = None
+    if settings.table:
+        with Path(settings.table).open(newline="") as file:
+            rows = csv.DictReader(file)
+            columns = rows.fieldnames or []
+            for column in (settings.file_column, settings.split_column):
+                if column not in columns:
+                    raise ValueError(f"{settings.table} has no column {column!r}; it has {', '.join(columns)}")
+            held = [row[settings.file_column] for row in rows if row[settings.split_column] in ("val", "test")]
+        listed = frozenset(held)
+
+    def held_back(name: str) -> bool:
+        if matches(name, settings.names) or (listed is not None and name in listed):
+            return True
+        share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
+        return listed is None and not settings.names and share < settings.fraction
+
+    return held_back
 
 
 def video_windows(
@@ -122,45 +160,51 @@ def audio_samples(source: ClipSource, sample_rate_hz: int, max_s: float) -> np.n
 
 
 def load_video_windows(
-    folder: Path,
-    num_frames: int,
-    fps: float,
-    resolution: int,
-    val_fraction: float,
-    val_list: frozenset[str] | None = None,
-    max_bytes: int = 8 << 30,
+    folder: Path, clips: VideoClips, held_back: Callable[[str], bool]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """(training, validation) windows of every clip below `folder`, uint8 (T H W 3).
 
     Training windows overlap by half. A clip that cannot be decoded is logged and left out.
 
     Raises:
-        ValueError: no clip is long enough for one window, or the windows would not fit into `max_bytes`.
+        ValueError: no clip is long enough for one window, or the windows would not fit into `clips.max_bytes`.
     """
     train: list[np.ndarray] = []
     val: list[np.ndarray] = []
     total = 0
-    for source in find_clips(folder):
-        held_back = is_validation(source.name, val_fraction, val_list)
+    for source in find_clips(folder, VIDEO_SUFFIXES, clips.include):
+        kept = held_back(source.name)
+        overlap = 0 if kept else clips.num_frames // 2
         try:
-            windows = video_windows(source, num_frames, fps, resolution, 0 if held_back else num_frames // 2)
+            windows = video_windows(source, clips.num_frames, clips.fps, clips.resolution, overlap)
         except (decord.DECORDError, OSError, RuntimeError, ValueError) as error:
             log.warning("left out %s: %s", source.name, error)
             continue
-        (val if held_back else train).extend(windows)
+        windows = spread(windows, clips.max_windows)
+        (val if kept else train).extend(windows)
         total += sum(window.nbytes for window in windows)
-        if total > max_bytes:
+        if total > clips.max_bytes:
             raise ValueError(
-                f"the windows of {folder} take more than {max_bytes >> 20} MiB in memory; "
-                "give fewer clips, a lower resolution, or a larger data.max_bytes"
+                f"the windows of {folder} take more than {clips.max_bytes >> 20} MiB in memory; "
+                "give fewer clips, a lower clips.resolution, or a larger clips.max_bytes"
             )
     if not train:
-        raise ValueError(f"no clip below {folder} has {num_frames} frames at {fps} fps; use longer clips")
+        raise ValueError(
+            f"no clip for training below {folder} has {clips.num_frames} frames at {clips.fps} fps; "
+            "use longer clips or hold fewer back"
+        )
     return train, val
 
 
+def spread(items: list[np.ndarray], limit: int) -> list[np.ndarray]:
+    """At most `limit` items, evenly spread; all of them where there are no more."""
+    if len(items) <= limit:
+        return items
+    return [items[position * len(items) // limit] for position in range(limit)]
+
+
 def load_audio(
-    folder: Path, sample_rate_hz: int, max_s: float, val_fraction: float, val_list: frozenset[str] | None = None
+    folder: Path, sample_rate_hz: int, sounds: Sounds, held_back: Callable[[str], bool]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """(training, validation) sounds of every file below `folder`, as int16.
 
@@ -169,17 +213,16 @@ def load_audio(
     """
     train: list[np.ndarray] = []
     val: list[np.ndarray] = []
-    for source in find_clips(folder, AUDIO_SUFFIXES):
+    for source in find_clips(folder, AUDIO_SUFFIXES, sounds.include):
         try:
-            samples = audio_samples(source, sample_rate_hz, max_s)
+            samples = audio_samples(source, sample_rate_hz, sounds.max_s)
         except (av.FFmpegError, OSError, ValueError) as error:
             log.warning("left out %s: %s", source.name, error)
             continue
-        if samples is not None:
-            held_back = is_validation(source.name, val_fraction, val_list)
-            (val if held_back else train).append(np.round(samples * 32767).astype(np.int16))
+        if samples is not None and len(samples):
+            (val if held_back(source.name) else train).append(np.round(samples * 32767).astype(np.int16))
     if not train:
-        raise ValueError(f"no file below {folder} has a sound track")
+        raise ValueError(f"no file for training below {folder} has a sound track")
     return train, val
 
 
