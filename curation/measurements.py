@@ -10,7 +10,7 @@ import numpy as np
 from curation.phash import borders, phash
 
 SAMPLE_S = 0.125  # seconds between the frames that are hashed
-JUMP = 12.0  # grey levels; a frame this unlike the one before is hashed too, so that a short shot has a sample
+JUMP, JUMP_RATIO = 12.0, 3.0  # grey levels, and times the change before: then it is a new scene, hashed at once
 SAME = 0.05  # grey levels; coding noise below this does not make a repeated frame a new one
 REFERENCE_FPS = 24
 
@@ -30,7 +30,7 @@ class Sampled:
 
     gray: np.ndarray  # H W, uint8
     sampled: bool
-    change: float  # mean absolute change of luma from the frame before, grey levels
+    jump: bool  # whether the picture is so unlike the one before that a new scene may begin
 
 
 class Measurements:
@@ -53,13 +53,14 @@ class Measurements:
         """Measures the next frame, (H W 3) uint8 RGB."""
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         change = 0.0 if self._last is None else float(cv2.norm(gray, self._last, cv2.NORM_L1)) / gray.size
+        jump = change > JUMP and change > JUMP_RATIO * self._change[-1]
         mean, std = cv2.meanStdDev(gray)
         _, edge_std = cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_16S))
         self._change.append(change)
         self._luma.append(float(mean[0, 0]) / 255)
         self._luma_std.append(float(std[0, 0]) / 255)
         self._sharpness.append(float(edge_std[0, 0]) ** 2)
-        sampled = self._is_sample(pts * time_base, change)
+        sampled = self._is_sample(pts * time_base, jump)
         if sampled:
             border = borders(gray)
             height, width = gray.shape
@@ -67,10 +68,10 @@ class Measurements:
             self.samples.append(Sample(len(self.pts), phash(gray, border), shares))
         self.pts.append(pts)
         self._last = gray
-        return Sampled(gray, sampled, change)
+        return Sampled(gray, sampled, jump)
 
-    def _is_sample(self, time: Fraction, change: float) -> bool:
-        due = self._last_sample is None or time - self._last_sample >= SAMPLE_S or change > JUMP
+    def _is_sample(self, time: Fraction, jump: bool) -> bool:
+        due = self._last_sample is None or jump or time - self._last_sample >= SAMPLE_S
         if due:
             self._last_sample = time
         return due

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from curation.measurements import JUMP, Sampled
+from curation.measurements import Sampled
 
 MAX_SEGMENT_SAMPLES = 80  # 10 s; a longer shot gives several pieces of evidence
 MIN_SAMPLES = 4
@@ -68,7 +68,7 @@ class OverlayEvidence:
 
     def push(self, taken: Sampled, frame: int) -> None:
         """Takes the next frame; what was not sampled only moves the end of the segment."""
-        if taken.change > JUMP or self._shot.count >= MAX_SEGMENT_SAMPLES:
+        if taken.jump or self._shot.count >= MAX_SEGMENT_SAMPLES:
             self._close(frame)
         if taken.sampled:
             self._shot.add(*gradients(taken.gray))
