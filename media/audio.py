@@ -14,7 +14,7 @@ from schemas.states import Rejection
 
 _PREROLL_S = Fraction(1)  # decoders need packets before the first sample that counts (AAC 1, Opus 80 ms)
 _MARGIN_S = Fraction(1, 25)  # native sound on both sides of a stretch that is resampled, so that its ends are true
-_JITTER_S = Fraction(1, 50)  # containers round timestamps; up to this, frames follow each other without a gap
+_JITTER_S = Fraction(1, 250)  # containers round timestamps; up to this, frames follow each other without a gap
 
 
 def read_audio(path: str | Path, start_s: Seconds, num_samples: int, sample_rate_hz: int) -> np.ndarray:

@@ -283,15 +283,14 @@ class _FilterGraph:
             width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base, name="in"
         )
         height, width = self.size
-        chain = [
+        filters = [
             *self.normal.deinterlace_filters(),
             *self.normal.size_filters(height, width, "area" if height <= frame.height else "bicubic"),
-            "format=pix_fmts=rgb24",
+            ("format", {"pix_fmts": "rgb24"}),
         ]
         last = source
-        for text in chain:
-            name, _, args = text.partition("=")
-            node = graph.add(name, args)
+        for name, options in filters:
+            node = graph.add(name, **options)
             last.link_to(node)
             last = node
         last.link_to(graph.add("buffersink"))

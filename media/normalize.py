@@ -19,15 +19,18 @@ from media import tone_map
 _HDR = {16: "pq", 18: "hlg"}  # AVColorTransferCharacteristic
 _MIN_ASPECT_ERROR = Fraction(2, 100)  # below this, pixels count as square: rounding of sizes makes such ratios
 
-_ORIENTATIONS = {  # ffmpeg filters that turn the stored picture into the displayed one
+Filter = tuple[str, dict[str, str]]
+"""A libavfilter filter and its options, unescaped."""
+
+_ORIENTATIONS: dict[str, tuple[Filter, ...]] = {  # ffmpeg filters that turn the stored picture into the displayed one
     "": (),
-    "clock": ("transpose=clock",),
-    "cclock": ("transpose=cclock",),
-    "clock_flip": ("transpose=clock_flip",),
-    "cclock_flip": ("transpose=cclock_flip",),
-    "half": ("hflip", "vflip"),
-    "hflip": ("hflip",),
-    "vflip": ("vflip",),
+    "clock": (("transpose", {"dir": "clock"}),),
+    "cclock": (("transpose", {"dir": "cclock"}),),
+    "clock_flip": (("transpose", {"dir": "clock_flip"}),),
+    "cclock_flip": (("transpose", {"dir": "cclock_flip"}),),
+    "half": (("hflip", {}), ("vflip", {})),
+    "hflip": (("hflip", {}),),
+    "vflip": (("vflip", {}),),
 }
 _DEGREES = {"clock": 90, "clock_flip": 90, "half": 180, "cclock": 270, "cclock_flip": 270}
 
@@ -101,23 +104,25 @@ class Normalization:
         }[self.orientation](image)
         return np.ascontiguousarray(turned)
 
-    def deinterlace_filters(self) -> list[str]:
+    def deinterlace_filters(self) -> list[Filter]:
         """One picture for each frame; frames not flagged as interlaced stay as they are."""
-        return ["bwdif=mode=send_frame:deint=interlaced"] if self.deinterlace else []
+        return [("bwdif", {"mode": "send_frame", "deint": "interlaced"})] if self.deinterlace else []
 
-    def size_filters(self, height: int, width: int, flags: str) -> list[str]:
+    def size_filters(self, height: int, width: int, flags: str) -> list[Filter]:
         """To a stored size of `height`×`width`; HDR becomes BT.709 R'G'B' in standard range."""
+        scale = {"w": str(width), "h": str(height), "flags": flags}
+        square = ("setsar", {"sar": "1"})
         if self.hdr is None:
-            return [f"scale=w={width}:h={height}:flags={flags}", "setsar=1"]
+            return [("scale", scale), square]
         return [
-            f"scale=w={width}:h={height}:flags={flags}:in_color_matrix=bt2020nc",
-            "format=pix_fmts=gbrp16le",
-            f"lut3d=file={tone_map.cube_file(self.hdr)}:interp=tetrahedral",
-            "setparams=color_primaries=bt709:color_trc=bt709",
-            "setsar=1",
+            ("scale", {**scale, "in_color_matrix": "bt2020nc"}),
+            ("format", {"pix_fmts": "gbrp16le"}),
+            ("lut3d", {"file": str(tone_map.cube_file(self.hdr)), "interp": "tetrahedral"}),
+            ("setparams", {"color_primaries": "bt709", "color_trc": "bt709"}),
+            square,
         ]
 
-    def orientation_filters(self) -> list[str]:
+    def orientation_filters(self) -> list[Filter]:
         return list(_ORIENTATIONS[self.orientation])
 
 

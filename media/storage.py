@@ -150,3 +150,9 @@ def _rename(temporary: Path, target: Path) -> None:
 def open_read(path: str | Path) -> Any:
     """A binary file object for reading, local or remote; a context manager."""
     return fsspec.open(str(path), "rb").open()
+
+
+def size(path: str | Path) -> int:
+    """Bytes of a file. Raises FileNotFoundError where there is none."""
+    fs, name = _open_fs(path)
+    return int(fs.size(name) or 0)
