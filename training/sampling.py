@@ -1,34 +1,9 @@
 """From logits to codes: guidance, temperature, top-k, top-p."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How codes are drawn.
-
-    Attributes:
-        temperature: divides the logits; 0 takes the most likely code (greedy).
-        top_k: only the k most likely codes; 0 means all.
-        top_p: only the smallest set of codes that holds this much probability; 1 means all.
-        guidance: classifier-free guidance scale; 1 means none, the prompt is followed more above it.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    guidance: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature}; allowed is 0 (greedy) and above")
-        if self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}; allowed is 0 (all codes) and above")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; allowed is above 0 up to 1 (all codes)")
+from training.generate_settings import SamplingSettings
 
 
 def restrict(logits_BV: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -1,39 +1,15 @@
 """Sampling of the super-resolution model: rounds of masked prediction with guidance of two conditions."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from training.generate_settings import SuperResolutionSampling
 from training.masking import iterate
 from training.super_resolution import Condition, SuperResolution
 from training.visual_tokens import merge_codes
-
-
-@dataclass(frozen=True)
-class SuperResolutionSampling:
-    """How high-resolution codes are drawn; the defaults of guidance are the first stage's (A.5.2).
-
-    Args:
-        steps: rounds of masked prediction.
-        temperature: of the codes; 0 takes the most likely.
-        choice_temperature: of the noise on the confidence, annealed to 0.
-        guidance_text: scale of the text; 1 means none.
-        guidance_low: scale of the low-resolution tokens; 1 means none.
-    """
-
-    steps: int = 24
-    temperature: float = 1.0
-    choice_temperature: float = 4.5
-    guidance_text: float = 4.0
-    guidance_low: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; allowed is 1 and more")
-        if self.temperature < 0 or self.choice_temperature < 0:
-            raise ValueError("temperature and choice_temperature cannot be negative; 0 is greedy")
 
 
 def guided_logits(

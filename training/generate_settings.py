@@ -1,0 +1,155 @@
+"""Settings of `reelmill generate`. Imports nothing heavy."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from media.commandline import CommandLine
+
+GENERATED_TASKS = Literal[
+    "unconditional", "t2v", "t2i", "t2av", "i2v", "continue", "inpaint", "outpaint", "v2a", "a2v", "av_continue"
+]  # fmt: skip
+REGIONS = Literal["central", "horizontal", "vertical", "dynamic", "quarter"]
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How the language model's codes are drawn.
+
+    Args:
+        temperature: divides the logits; 0 takes the most likely code (greedy).
+        top_k: only the k most likely codes; 0 means all.
+        top_p: only the smallest set of codes that holds this much probability; 1 means all.
+        guidance: classifier-free guidance scale; 1 means none, the prompt is followed more above it.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 0.95
+    guidance: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}; allowed is 0 (greedy) and above")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}; allowed is 0 (all codes) and above")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; allowed is above 0 up to 1 (all codes)")
+
+
+@dataclass(frozen=True)
+class SuperResolutionSampling:
+    """How high-resolution codes are drawn; the defaults of guidance are the first published stage's (A.5.2).
+
+    Args:
+        steps: rounds of masked prediction.
+        temperature: of the codes; 0 takes the most likely.
+        choice_temperature: of the noise on the confidence, annealed to 0.
+        guidance_text: scale of the text; 1 means none.
+        guidance_low: scale of the low-resolution tokens; 1 means none.
+    """
+
+    steps: int = 24
+    temperature: float = 1.0
+    choice_temperature: float = 4.5
+    guidance_text: float = 4.0
+    guidance_low: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; allowed is 1 and more")
+        if self.temperature < 0 or self.choice_temperature < 0:
+            raise ValueError("temperature and choice_temperature cannot be negative; 0 is greedy")
+
+
+# What a task needs: the names of the settings that must be given.
+INPUTS: dict[str, tuple[str, ...]] = {
+    "t2v": ("prompt",),
+    "t2i": ("prompt",),
+    "t2av": ("prompt",),
+    "i2v": ("image",),
+    "continue": ("video",),
+    "inpaint": ("video",),
+    "outpaint": ("video",),
+    "v2a": ("video",),
+    "a2v": ("audio",),
+    "av_continue": ("video",),
+}
+
+
+@dataclass(frozen=True)
+class GenerateSettings:
+    """Settings of `reelmill generate`.
+
+    Args:
+        model: folder or hub id of a language model.
+        output: the mp4; a contact sheet is written beside it (.jpg).
+        task: what to make of what.
+        prompt: the caption of the video to make.
+        negative_prompt: what guidance moves away from; empty: from no caption.
+        image: file of the first frame, for i2v.
+        video: file to continue, fill in or put sound to.
+        audio: file (audio or video) whose sound is given, for a2v.
+        mask: picture that is white where a video is to be filled in, for inpaint; null: the region.
+        region: what is to be filled in (inpaint) or what is kept (outpaint), where there is no mask.
+        start_s: where to read from in the video or audio; null: the start, and for continue the last second.
+        given_s: seconds of the video that a continuation sees, rounded to what the tokenizer takes.
+        duration_s: length of the result; null: one window of the model. Longer ones continue from their last second.
+        size: HEIGHTxWIDTH, one the model was trained on; null: the first of them.
+        count: how many to make at once; their files are numbered.
+        sound: also make the sound of a silent result, where the model can.
+        super_resolution: folder or hub id of a super-resolution model that is applied to the result.
+        sampling: of the language model.
+        upsampling: of the super-resolution model.
+        device: auto (cuda when there is one), cuda or cpu.
+        seed: equal seeds give equal results.
+    """
+
+    model: str = ""
+    output: str = ""
+    task: GENERATED_TASKS = "t2v"
+    prompt: str = ""
+    negative_prompt: str = ""
+    image: str | None = None
+    video: str | None = None
+    audio: str | None = None
+    mask: str | None = None
+    region: REGIONS = "central"
+    start_s: float | None = None
+    given_s: float = 1.125
+    duration_s: float | None = None
+    size: str | None = None
+    count: int = 1
+    sound: bool = True
+    super_resolution: str | None = None
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    upsampling: SuperResolutionSampling = field(default_factory=SuperResolutionSampling)
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.model or not self.output:
+            raise ValueError("model and output must be named: --model DIR --output FILE.mp4")
+        for name in INPUTS.get(self.task, ()):
+            if not getattr(self, name):
+                raise ValueError(f"--task {self.task} needs --{name}")
+        if not self.output.endswith(".mp4"):
+            raise ValueError(f"output {self.output} must be an .mp4 file")
+        if self.count < 1:
+            raise ValueError(f"count {self.count} must be 1 or more")
+        if self.given_s <= 0:
+            raise ValueError(f"given_s {self.given_s} must be above 0")
+        if self.duration_s is not None and self.duration_s <= 0:
+            raise ValueError(f"duration_s {self.duration_s} must be above 0, or null for one window")
+
+
+GENERATE = CommandLine(
+    GenerateSettings,
+    "reelmill generate",
+    "Video with sound from text, an image, video or audio.",
+    (
+        'reelmill generate --model lm --task t2v --prompt "a red car" --output car.mp4',
+        "reelmill generate --model lm --task i2v --image first.jpg --output moving.mp4 --super_resolution sr",
+        "reelmill generate --model lm --task continue --video start.mp4 --duration_s 6 --output longer.mp4",
+        "reelmill generate --model lm --task v2a --video silent.mp4 --output with-sound.mp4",
+    ),
+)

@@ -1,0 +1,122 @@
+"""Model folders: `config.json` and `model.safetensors` as transformers writes them, with the tokenizers they need.
+
+A built-in tokenizer is recorded by name, a folder is copied to `tokenizers/<kind>/`, a hub id is recorded; in each
+case with its fingerprint, which loading checks.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from schemas.shards import TokenizerInfo
+from tokenize_shards.base import AudioTokenizer, TextEncoder, VideoTokenizer
+from tokenize_shards.loading import load_audio_tokenizer, load_text_encoder, load_video_tokenizer
+
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+def export_model(model: PreTrainedModel, output: Path) -> None:
+    """Writes the model and what it needs; `config.json` last, so that a folder that has one is whole."""
+    (output / "config.json").unlink(missing_ok=True)
+    for kind, info in (model.config.tokenizers or {}).items():
+        folder = Path(info["name"])
+        if folder.is_dir():
+            target = output / "tokenizers" / kind
+            if target.resolve() != folder.resolve():
+                shutil.rmtree(target, ignore_errors=True)
+                shutil.copytree(folder, target)
+    transformers_logging.disable_progress_bar()
+    temporary = output / ".export"
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    for path in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):
+        path.replace(output / path.name)
+    temporary.rmdir()
+
+
+def load_model(model_class: type[Model], name_or_path: str | Path, device: Any) -> tuple[Model, Path]:
+    """The model, ready to generate, and its folder.
+
+    Args:
+        name_or_path: a folder that training wrote, or a hub id.
+
+    Raises:
+        FileNotFoundError: there is no such folder, and no such hub repository within reach.
+        ValueError: it does not hold such a model.
+    """
+    folder = _folder(name_or_path)
+    wanted = model_class.config_class.model_type  # type: ignore[union-attr]
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise ValueError(
+            f"{folder} is no model folder: it has no config.json; name the --output of a finished training"
+        )
+    config, _ = model_class.config_class.get_config_dict(folder)  # type: ignore[union-attr]
+    if config.get("model_type") != wanted:
+        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}; {wanted!r} is wanted here")
+    transformers_logging.disable_progress_bar()
+    model = model_class.from_pretrained(folder, use_safetensors=True)
+    return model.eval().requires_grad_(False).to(device), folder  # type: ignore[arg-type]
+
+
+def _folder(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    if path.is_absolute() or str(name_or_path).startswith(".") or str(name_or_path).count("/") != 1:
+        raise FileNotFoundError(
+            f"no model {str(name_or_path)!r}: there is no such folder, and it is no hub id (OWNER/NAME)"
+        )
+    try:
+        return Path(snapshot_download(str(name_or_path), allow_patterns=["*.json", "*.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(f"no model {str(name_or_path)!r}: no such folder, and the hub says: {error}") from error
+
+
+class Tokenizers:
+    """The tokenizers a model was made for, loaded when first asked for."""
+
+    def __init__(self, infos: dict[str, Any] | None, folder: Path, device: Any):
+        self.infos, self.folder, self.device = infos or {}, folder, device
+        self._loaded: dict[str, Any] = {}
+
+    @property
+    def video(self) -> VideoTokenizer:
+        return self._get("video", load_video_tokenizer)
+
+    @property
+    def audio(self) -> AudioTokenizer:
+        return self._get("audio", load_audio_tokenizer)
+
+    @property
+    def text(self) -> TextEncoder:
+        return self._get("text", load_text_encoder)
+
+    def _get(self, kind: str, load: Callable[..., Any]) -> Any:
+        if kind not in self._loaded:
+            if kind not in self.infos:
+                raise ValueError(
+                    f"the model in {self.folder} was trained without {kind}; it knows {', '.join(self.infos)}"
+                )
+            info = self.infos[kind]
+            bundled = self.folder / "tokenizers" / kind
+            tokenizer = load(bundled if bundled.is_dir() else info["name"], self.device)
+            if tokenizer.fingerprint != info["fingerprint"]:
+                raise ValueError(
+                    f"the {kind} tokenizer {info['name']!r} has fingerprint {tokenizer.fingerprint[:12]}, the model "
+                    f"in {self.folder} wants {info['fingerprint'][:12]}; put that tokenizer in {bundled}"
+                )
+            self._loaded[kind] = tokenizer
+        return self._loaded[kind]
+
+
+def tokenizer_dicts(infos: dict[str, TokenizerInfo], kinds: tuple[str, ...]) -> dict[str, Any]:
+    """The records of `dataset.json` that a model keeps in its configuration."""
+    return {kind: {**asdict(info), "strides": list(info.strides)} for kind, info in infos.items() if kind in kinds}
