@@ -33,22 +33,30 @@ def histogram_svg(kept: np.ndarray, rejected: np.ndarray, low: float | None = No
                     f'width="{step - 1:.1f}" height="{height:.1f}"/>'
                 )
     marks = [_limit(limit, left, right, name) for name, limit in (("min", low), ("max", high)) if limit is not None]
-    axis = (
-        f'<line class="axis" x1="0" y1="{BASE}" x2="{WIDTH}" y2="{BASE}"/>'
-        f'<text x="0" y="{HEIGHT - 5}">{left:.4g}</text>'
-        f'<text x="{WIDTH}" y="{HEIGHT - 5}" text-anchor="end">{right:.4g}</text>'
-    )
-    body = "".join([*bars, axis, *marks])
+    body = "".join([*bars, _axis(everything, left, right), *marks])
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-hidden="true">{body}</svg>'
 
 
 def _range(values: np.ndarray, limits: list[float]) -> tuple[float, float]:
-    left, right = float(values.min()), float(np.percentile(values, 99.5))
+    left, right = float(values.min()), float(np.percentile(values, 99.5, method="higher"))
     left, right = min([left, *limits]), max([right, *limits])
     if right <= left:
         pad = abs(left) * 0.1 or 1.0
         return left - pad, right + pad
     return left, right
+
+
+def _axis(values: np.ndarray, left: float, right: float) -> str:
+    """A line with its ends named, or with the one value that all clips share."""
+    line = f'<line class="axis" x1="0" y1="{BASE}" x2="{WIDTH}" y2="{BASE}"/>'
+    shared = float(values.min())
+    if shared == float(values.max()):
+        x = (shared - left) / (right - left) * WIDTH
+        return f'{line}<text x="{x:.1f}" y="{HEIGHT - 5}" text-anchor="middle">{shared:.4g}</text>'
+    return (
+        f'{line}<text x="0" y="{HEIGHT - 5}">{left:.4g}</text>'
+        f'<text x="{WIDTH}" y="{HEIGHT - 5}" text-anchor="end">{right:.4g}</text>'
+    )
 
 
 def _limit(limit: float, left: float, right: float, name: str) -> str:

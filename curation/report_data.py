@@ -233,15 +233,18 @@ def _previews(run_dir: str) -> Iterator[tuple[str, bytes]]:
 
 def _pictures(run_dir: str, clips: pa.Table, keys: list[Outcome]) -> dict[Outcome, tuple[Picture, ...]]:
     """Up to `MAX_PER_REASON` previews of every outcome (`MAX_KEPT` of what was kept), in a fixed order."""
-    found: dict[Outcome, list[tuple[str, Picture]]] = defaultdict(list)
+    found: dict[Outcome, list[tuple[tuple[str, float], Picture]]] = defaultdict(list)
     previews = _previews(run_dir)
     while batch := list(islice(previews, 256)):
         rows = pc.index_in(pa.array([key for key, _ in batch]), value_set=clips["clip_id"].combine_chunks())
-        for (clip_id, jpeg), row in zip(batch, rows.to_pylist(), strict=True):
+        for (_, jpeg), row in zip(batch, rows.to_pylist(), strict=True):
             limit = 0 if row is None else (MAX_KEPT if keys[row][0] == "kept" else MAX_PER_REASON)
             if row is not None and len(found[keys[row]]) < limit:
-                found[keys[row]].append((clip_id, _picture(clips.slice(row, 1).to_pylist()[0], jpeg)))
-    return {key: tuple(picture for _, picture in group) for key, group in found.items()}
+                clip = clips.slice(row, 1).to_pylist()[0]
+                found[keys[row]].append(((clip["uri"], clip["start_s"]), _picture(clip, jpeg)))
+    return {
+        key: tuple(picture for _, picture in sorted(group, key=lambda item: item[0])) for key, group in found.items()
+    }
 
 
 def _picture(row: dict[str, Any], jpeg: bytes) -> Picture:
@@ -299,6 +302,6 @@ def _stage_rows(run_dir: str, run: RunInfo) -> list[StageRow]:
         seconds, status = timing.get("seconds"), run.stages.get(name, "run")
         rate = ""
         if seconds and timing.get("items"):
-            rate = f"{timing['items'] / seconds:,.1f} {timing.get('unit', 'items')}/s"
+            rate = f"{timing['items'] / seconds:.3g} {timing.get('unit', 'items')}/s"
         rows.append(StageRow(name, status, status == "run", seconds, rate, timing.get("reused", 0)))
     return rows
