@@ -46,9 +46,21 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "models": (
         Command("train video-tokenizer", "training.video_tokenizer:main", "a MAGVIT-v2 tokenizer from clips"),
         Command("train audio-tokenizer", "training.audio_tokenizer:main", "a SoundStream tokenizer from clips"),
-        Command("train lm", "training.lm_train:main", "the language model from token shards"),
-        Command("train super-resolution", "training.super_resolution_train:main", "the upscaler of tokens"),
-        Command("generate", "training.generate:main", "video with sound from text, an image, video or audio"),
+        Command(
+            "train lm", "training.lm_train:main", "the language model from token shards", "training.settings:TRAIN_LM"
+        ),
+        Command(
+            "train super-resolution",
+            "training.super_resolution_train:main",
+            "the upscaler of tokens",
+            "training.settings:TRAIN_SUPER_RESOLUTION",
+        ),
+        Command(
+            "generate",
+            "training.generate:main",
+            "video with sound from text, an image, video or audio",
+            "training.generate_settings:GENERATE",
+        ),
     ),
 }
 

@@ -59,7 +59,7 @@ def stages(settings: DemoSettings) -> list[Stage]:
     root, seed = Path(settings.output), str(settings.seed)
     manifest, curated, tokens = str(root / "videos" / "manifest.csv"), str(root / "curated"), str(root / "tokens")
     lm, upscaler, video = str(root / "lm"), str(root / "super-resolution"), str(root / "generated.mp4")
-    train = ("--data", tokens, "--config", "demo", "--seed", seed)
+    train = ("--data", tokens, "--seed", seed)
     curate = ("curate", "--input", manifest, "--output", curated, "--config", "demo")
     tokenize = ("tokenize", "--input", curated, "--output", tokens, "--config", "demo")
     generate = ("generate", "--model", lm, "--task", "t2v", "--prompt", settings.prompt)
@@ -67,8 +67,12 @@ def stages(settings: DemoSettings) -> list[Stage]:
         Stage("curate", "shots, scores, filters, clips", curate),
         Stage("tokenize", "clips to token shards", tokenize),
         Stage("inspect", "what the shards hold, decoded", ("inspect", tokens, "--decode", str(root / "decoded"))),
-        Stage("train lm", "a small language model", ("train", "lm", *train, "--output", lm)),
-        Stage("train super-resolution", "an upscaler", ("train", "super-resolution", *train, "--output", upscaler)),
+        Stage("train lm", "a small language model", ("train", "lm", "--config", "lm-demo", *train, "--output", lm)),
+        Stage(
+            "train super-resolution",
+            "an upscaler",
+            ("train", "super-resolution", "--config", "super-resolution-demo", *train, "--output", upscaler),
+        ),
         Stage(
             "generate",
             "text to video with sound",
