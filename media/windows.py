@@ -15,11 +15,11 @@ from pathlib import Path
 
 import av
 import cv2
-import decord
 import numpy as np
 
 from media.containers import open_container, video_stream
 from media.decode import Frame, Seconds, decode_frames
+from media.decord_module import decord
 from media.normalize import Normalization, normalization_of
 from schemas.states import Rejection
 

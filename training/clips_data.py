@@ -12,11 +12,11 @@ from pathlib import Path
 
 import av
 import cv2
-import decord
 import numpy as np
 import torch
 from torch import Tensor
 
+from media.decord_module import decord
 from training.settings_tokenizers import HeldBack, Sounds, VideoClips
 
 log = logging.getLogger(__name__)
