@@ -41,7 +41,7 @@ def decode_samples(samples: Sequence[TokenSample], info: DatasetInfo, settings: 
     if "audio" in info.tokenizers:
         audio = load_audio_tokenizer(settings.audio_tokenizer or info.tokenizers["audio"].name, device=device)
         check_tokenizer("audio", audio, info.tokenizers["audio"], "--audio_tokenizer")
-    originals = _originals(samples, info, settings)
+    originals = _originals(samples, settings.source) if settings.source else {}
     rows: list[np.ndarray] = []
     measured: list[float] = []
     for sample in samples:
@@ -112,13 +112,14 @@ def _fitted(frame: np.ndarray) -> np.ndarray:
     return cell
 
 
-def _originals(samples: Sequence[TokenSample], info: DatasetInfo, settings: InspectSettings) -> dict[str, np.ndarray]:
-    """By sample key, the frames (T H W 3) uint8 the tokens were made from, where their clips are at hand."""
-    source = settings.source or str(info.settings.get("input", ""))
-    if not source or not storage.exists(storage.join(source, RUN_FILE)):
-        if settings.source:
-            raise FileNotFoundError(f"--source {settings.source} is no curated run: it has no {RUN_FILE}")
-        return {}
+def _originals(samples: Sequence[TokenSample], source: str) -> dict[str, np.ndarray]:
+    """By sample key, the frames (T H W 3) uint8 the tokens were made from, where their clips are in the curated run.
+
+    Raises:
+        FileNotFoundError: the folder is no curated run.
+    """
+    if not storage.exists(storage.join(source, RUN_FILE)):
+        raise FileNotFoundError(f"--source {source} is no curated run: it has no {RUN_FILE}")
     wanted: dict[str, list[TokenSample]] = {}
     for sample in samples:
         wanted.setdefault(sample.meta["clip_id"], []).append(sample)

@@ -225,7 +225,7 @@ class InspectSettings:
         decode: folder for decoded samples (mp4, wav) and a contact sheet of them; null: only the table.
         samples: rows shown, and samples decoded.
         source: the curated folder the tokens were made from: originals then stand above their reconstructions; null:
-            the folder that dataset.json names, where it is still there.
+            reconstructions only.
         video_tokenizer: where the video tokenizer lies now, if not where dataset.json says.
         audio_tokenizer: likewise for the audio tokenizer.
         device: `cpu`, `cuda` or `cuda:N`; null: `cuda` where there is one.

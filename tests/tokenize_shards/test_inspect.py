@@ -66,8 +66,8 @@ def test_the_table_shows_samples_and_tokenizers(tokens: Path, place: str, capsys
         assert text in shown
 
 
-def test_samples_come_back_as_media(tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main([str(tokens), "--decode", str(tmp_path / "out")]) == 0
+def test_samples_come_back_as_media(tokens: Path, curated: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([str(tokens), "--decode", str(tmp_path / "out"), "--source", str(curated)]) == 0
     assert "originals above reconstructions" in " ".join(capsys.readouterr().out.split())
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [
@@ -88,13 +88,12 @@ def test_samples_come_back_as_media(tokens: Path, tmp_path: Path, capsys: pytest
         assert sheet.size == (8 * 160, 4 * 160)  # two samples, each with its original
 
 
-def test_without_the_originals_the_sheet_has_reconstructions_only(
+def test_without_a_source_the_sheet_has_reconstructions_only(
     tokens: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    info = read_dataset(str(tokens))
-    (tmp_path / "train-00000.tar").write_bytes((tokens / "train-00000.tar").read_bytes())
-    write_dataset(str(tmp_path), replace(info, settings={"input": str(tmp_path / "gone")}))
-    assert main([str(tmp_path), "--decode", str(tmp_path / "out"), "--samples", "1"]) == 0
+    with pytest.raises(FileNotFoundError, match="is no curated run"):
+        main([str(tokens), "--decode", str(tmp_path / "out"), "--source", str(tmp_path)])
+    assert main([str(tokens), "--decode", str(tmp_path / "out"), "--samples", "1"]) == 0
     assert "originals above" not in capsys.readouterr().out
     with Image.open(tmp_path / "out" / "contact-sheet.jpg") as sheet:
         assert sheet.size == (8 * 160, 160)
