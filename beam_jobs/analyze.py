@@ -10,7 +10,6 @@ from typing import Self
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
-from media.fetch import LocalMedia, fetch
 
 from beam_jobs.flow import SourceResult
 from beam_jobs.isolation import attempt
@@ -21,6 +20,7 @@ from beam_jobs.units import Units
 from curation.candidates import with_caption
 from curation.settings import CurateSettings
 from media import storage
+from media.fetch import LocalMedia, fetch
 from schemas.identity import fingerprint
 from schemas.records import Analysis, Caption, Clip, Source, Verdict, failed
 

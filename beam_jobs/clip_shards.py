@@ -90,7 +90,7 @@ class WriteClipShards(beam.PTransform):
         super().__init__()
         self._job = job
 
-    def expand(self, clips: PCollection) -> tuple[PCollection, PCollection]:
+    def expand(self, clips: PCollection) -> Any:
         max_bytes = self._job.settings.shards.max_bytes
         buckets = (
             clips
@@ -102,7 +102,7 @@ class WriteClipShards(beam.PTransform):
             clips
             | "ByHash" >> beam.Map(_keyed, AsSingleton(buckets)).with_output_types(tuple[int, KeptClip])
             | "Group" >> beam.GroupByKey()
-            | "Plan" >> beam.MapTuple(plan_clips, max_bytes=max_bytes)
+            | "Plan" >> beam.Map(_planned, max_bytes)
         )
         counts = planned | "Count" >> beam.MapTuple(lambda bucket, shards: (bucket, len(shards)))
         written = (
@@ -116,3 +116,7 @@ class WriteClipShards(beam.PTransform):
 
 def _keyed(clip: KeptClip, buckets: int) -> tuple[int, KeptClip]:
     return bucket_of(clip.clip.clip_id, buckets), clip
+
+
+def _planned(group: tuple[int, Iterable[KeptClip]], max_bytes: int) -> tuple[int, list[list[KeptClip]]]:
+    return plan_clips(group[0], group[1], max_bytes)

@@ -43,7 +43,9 @@ class Answer:
 class ModelStage(Protocol):
     """What one kind of model adds to a clip."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the stage, in units, ledger and report."""
 
     def wants(self, clip: Clip) -> bool:
         """Whether the clip is one for this model."""
@@ -116,7 +118,7 @@ class RunModel(beam.PTransform):
         super().__init__()
         self._job, self._stage = job, stage
 
-    def expand(self, clips: PCollection) -> Fork:
+    def expand(self, clips: PCollection) -> Any:  # a Fork
         looked = clips | "LookUp" >> beam.ParDo(_LookUpFn(self._job, self._stage)).with_outputs(MISSING, main="known")
         answers = looked[MISSING] | "Spread" >> beam.Reshuffle() | "Infer" >> RunInference(self._stage.handler())
         stored = answers | "Store" >> beam.ParDo(_StoreFn(self._job, self._stage)).with_outputs("ended", main="alive")

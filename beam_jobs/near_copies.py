@@ -44,7 +44,8 @@ def matches(bucket: Iterable[Fingerprinted], max_distance: float) -> Iterator[Ma
 
 def settle(found: Iterable[Match]) -> Iterator[tuple[str, str]]:
     """(copy, what it is a copy of), decided over all pairs at once, so that no copy names another copy."""
-    pairs, ranks = set(), {}
+    pairs: set[tuple[str, str]] = set()
+    ranks: dict[str, Quality] = {}
     for worse, better in found:
         pairs.add((worse[0], better[0]))
         ranks.update((worse, better))
@@ -62,16 +63,16 @@ class DropNearCopies(beam.PTransform):
         super().__init__()
         self._settings = settings
 
-    def expand(self, clips: PCollection) -> Fork:
+    def expand(self, clips: PCollection) -> Any:  # a Fork
         copies = (
             clips
             | "Bands" >> beam.FlatMap(_banded).with_output_types(tuple[str, Fingerprinted])
             | "Meet" >> beam.GroupByKey()
-            | "Match" >> beam.FlatMapTuple(_matched, max_distance=self._settings.near_distance)
+            | "Match" >> beam.FlatMap(_matched, self._settings.near_distance)
             | "OnePlace" >> beam.Map(lambda match: ("", match)).with_output_types(tuple[str, Any])
             | "Gather" >> beam.GroupByKey()
-            | "Settle" >> beam.FlatMapTuple(lambda _, found: settle(found))
-        ).with_output_types(tuple[str, str])
+            | "Settle" >> beam.FlatMap(lambda group: settle(group[1])).with_output_types(tuple[str, str])
+        )
         by_id = clips | "ById" >> beam.Map(lambda clip: (clip.clip_id, clip)).with_output_types(tuple[str, Clip])
         outputs = (
             {"clips": by_id, "copy_of": copies}
@@ -86,8 +87,8 @@ def _banded(clip: Clip) -> Iterator[tuple[str, Fingerprinted]]:
     yield from ((key, small) for key in band_keys(small.phash))
 
 
-def _matched(_: str, bucket: Iterable[Fingerprinted], max_distance: float) -> Iterator[Match]:
-    yield from matches(bucket, max_distance)
+def _matched(bucket: tuple[str, Iterable[Fingerprinted]], max_distance: float) -> Iterator[Match]:
+    yield from matches(bucket[1], max_distance)
 
 
 def _forked(_: str, group: Mapping[str, Iterable[Any]]) -> Iterator[Any]:

@@ -78,7 +78,7 @@ class WritePreviews(beam.PTransform):
                 tuple[int, Picked]
             )
             | "Group" >> beam.GroupByKey()
-            | "Write" >> beam.MapTuple(write_previews, job=self._job)
+            | "Write" >> beam.Map(_written, self._job)
         )
 
 
@@ -103,3 +103,7 @@ class _Pick(beam.PTransform):
 
 def _pick(clip: Clip) -> Picked:
     return clip.clip_id, clip.keyframe_sha256
+
+
+def _written(group: tuple[int, Iterable[Picked]], job: CurateJob) -> str:
+    return write_previews(group[0], group[1], job)

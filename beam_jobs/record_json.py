@@ -27,7 +27,7 @@ def from_json(record_type: type[Record], data: bytes) -> Record:
     """
     try:
         value = _build(record_type, json.loads(data))
-    except (KeyError, TypeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         raise ValueError(f"not a {record_type.__name__}: {error!r} in {data[:80]!r}") from error
     return typing.cast(Record, value)
 

@@ -3,13 +3,14 @@
 import argparse
 import contextlib
 import io
+import logging
 import os
 from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners import runner as beam_runner
 
-LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+LOCAL_RUNNER = "beam_jobs.local_runner.LocalRunner"
 
 
 def beam_options(flags: Sequence[str], num_elements: int) -> PipelineOptions:
@@ -25,7 +26,12 @@ def beam_options(flags: Sequence[str], num_elements: int) -> PipelineOptions:
     known = _parse(flags)
     _check_runner(known.runner)
     given = {flag.partition("=")[0] for flag in flags}
-    return PipelineOptions([*flags, *_local_defaults(known, given, num_elements)])
+    chosen = _local_defaults(known, given, num_elements)
+    if "--default_sdk_harness_log_level" not in given:  # Beam's own default tells of every channel it opens
+        chosen.append(
+            f"--default_sdk_harness_log_level={logging.getLevelName(logging.getLogger().getEffectiveLevel())}"
+        )
+    return PipelineOptions([*flags, *chosen])
 
 
 def _local_defaults(known: argparse.Namespace, given: set[str], num_elements: int) -> list[str]:
@@ -87,16 +93,13 @@ class _Forgiving:
 
 def _subclasses(base: type) -> list[type]:
     """Beam's own option classes."""
-    direct = [each for each in base.__subclasses__() if each.__module__.startswith("apache_beam.options.")]
-    return direct + [below for each in direct for below in _subclasses(each)]
+    own: list[type] = [each for each in base.__subclasses__() if each.__module__.startswith("apache_beam.options.")]
+    return own + [below for each in own for below in _subclasses(each)]
 
 
 def _check_runner(name: str | None) -> None:
-    known = sorted(path.rsplit(".", 1)[-1] for path in beam_runner._RUNNER_MAP.values())
-    if (
-        name
-        and "." not in name
-        and name.lower()
-        not in {each.lower() for each in known} | {each.lower().removesuffix("runner") for each in known}
-    ):
+    paths: list[str] = list(beam_runner._RUNNER_MAP.values())
+    known = sorted(path.rsplit(".", 1)[-1] for path in paths)
+    spoken = {each.lower() for each in known} | {each.lower().removesuffix("runner") for each in known}
+    if name and "." not in name and name.lower() not in spoken:
         raise ValueError(f"--runner {name!r} is not one of Beam's: {', '.join(known)}")

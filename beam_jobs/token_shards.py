@@ -128,7 +128,7 @@ class WriteTokenShards(beam.PTransform):
         super().__init__()
         self._job = job
 
-    def expand(self, samples: PCollection) -> TokenShards:
+    def expand(self, samples: PCollection) -> Any:  # TokenShards
         max_bytes = self._job.settings.shards.max_bytes
         sizes = (
             samples
@@ -139,7 +139,7 @@ class WriteTokenShards(beam.PTransform):
             samples
             | "ByGroup" >> beam.Map(_keyed, AsDict(sizes), max_bytes).with_output_types(tuple[Group, SampleRef])
             | "Group" >> beam.GroupByKey()
-            | "Plan" >> beam.MapTuple(plan_samples, max_bytes=max_bytes)
+            | "Plan" >> beam.Map(_planned, max_bytes)
         )
         counts = planned | "Count" >> beam.MapTuple(lambda group, shards: (group, len(shards)))
         written = (
@@ -153,3 +153,7 @@ class WriteTokenShards(beam.PTransform):
 
 def _keyed(sample: SampleRef, bytes_by_kind: Mapping[str, int], max_bytes: int) -> tuple[Group, SampleRef]:
     return group_of(sample, bytes_by_kind, max_bytes), sample
+
+
+def _planned(group: tuple[Group, Iterable[SampleRef]], max_bytes: int) -> tuple[Group, list[list[SampleRef]]]:
+    return plan_samples(group[0], group[1], max_bytes)

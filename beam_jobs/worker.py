@@ -1,0 +1,24 @@
+"""A worker process of the local runner: Beam's own, whose log goes to the command and not to the terminal as well."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+LEVEL = "REELMILL_LOG"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Serves the runner that started this process until it is done."""
+    logging.getLogger().addHandler(logging.NullHandler())  # else the first warning writes all to the terminal
+    options = json.loads(os.environ.get("PIPELINE_OPTIONS") or "{}")
+    options.setdefault("default_sdk_harness_log_level", os.environ.get(LEVEL, "WARNING").upper())
+    os.environ["PIPELINE_OPTIONS"] = json.dumps(options)
+    from apache_beam.runners.worker import sdk_worker_main
+
+    sdk_worker_main.main(argv)
+
+
+if __name__ == "__main__":
+    main(sys.argv)
