@@ -1,4 +1,7 @@
-"""Sound by true time: samples at exact positions of the same timeline as the pictures."""
+"""Sound by true time: samples at exact positions of the same timeline as the pictures.
+
+Positions are as exact as the container's timestamps: to the sample in mp4, to a millisecond in Matroska and FLV.
+"""
 
 from collections.abc import Iterator
 from fractions import Fraction

@@ -22,6 +22,7 @@ _SOURCE_PEAK, _TARGET_PEAK = 1000.0, 203.0  # cd/m²
 _LUMA_2020 = np.array([0.2627, 0.6780, 0.0593])
 _LUMA_709 = np.array([0.2126, 0.7152, 0.0722])
 _TO_709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])
+_TO_709 /= _TO_709.sum(axis=1, keepdims=True)  # the published four decimals would tint white
 
 
 def pq_to_light(signal: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Frames and windows by random access: the frame nearest to a time, and T frames k/fps apart at a model's size.
 
-Streams whose pictures are stored as they are shown (8-bit 4:2:0, upright, square pixels, progressive, SDR) are
-read by decord, all others by PyAV; decord's RGB equals PyAV's bit for bit on the former. Which frame a time
-means is decided once, by the exact timestamps of the packets, never by index ÷ rate.
+Streams whose pictures are stored as they are shown (8-bit 4:2:0, upright, square pixels, progressive, SDR), in
+containers with an index, are read by decord, all others by PyAV; decord's RGB equals PyAV's bit for bit on the
+former. Which frame a time means is decided once, by the exact timestamps of the packets, never by index ÷ rate.
 """
 
 import logging
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 decord.logging.set_level(decord.logging.QUIET)
 
 _PLAIN_FORMATS = ("yuv420p", "yuvj420p")
+_INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")  # in others decord lands beside the frame asked for
 _DECORD_SLACK_S = 0.002  # it keeps timestamps as 32-bit floats
 
 
@@ -60,7 +61,7 @@ def frame_index(path: str | Path) -> FrameIndex:
         stream = video_stream(container)
         first: av.VideoFrame | None = None
         pts: list[int] = []
-        whole = len(container.streams.video) == 1
+        whole = len(container.streams.video) == 1 and container.format.name in _INDEXED
         try:
             for packet in container.demux(stream):
                 if first is None:

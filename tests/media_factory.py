@@ -36,6 +36,7 @@ def make_video(
     audio_codec: Sequence[str] = ("-c:a", "aac"),
     audio_delay_s: float = 0.0,
     start_s: float = 0.0,
+    filters: Sequence[str] = (),
     extra: Sequence[str] = (),
 ) -> Path:
     """A video of moving patterns with `shots` hard cuts at equal distances, and a 440 Hz tone.
@@ -46,6 +47,7 @@ def make_video(
         vfr: drops frames so that spacings vary; timestamps are kept.
         audio_delay_s: how much later than the picture the sound starts.
         start_s: time of the first frame; every timestamp of the file is this much later.
+        filters: further video filters, after the cuts.
         extra: further output options.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +60,7 @@ def make_video(
     joined += "".join(f"[s{i}]" for i in range(shots)) + f"concat=n={shots}:v=1:a=0"
     if vfr:
         joined += ",select='not(mod(n,3))+lt(mod(n,20),7)'"
+    joined += "".join(f",{item}" for item in (f"scale={width}:{height}", *filters))
     maps = ["-map", "[v]"]
     if audio:
         inputs += ["-itsoffset", str(audio_delay_s), "-f", "lavfi", "-i", f"sine=frequency=440:duration={seconds}"]
