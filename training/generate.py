@@ -125,7 +125,7 @@ class Session:
                 sample = self.generator.blank(fmt.grid, states)
                 sample.arrays["video"][:given] = grid
                 samples.append(sample)
-            with self._progress(f"{len(lows[0]) / fmt.fps:.1f} s") as on_token:
+            with self._progress(f"{float(len(lows[0]) / fmt.fps):.1f} s") as on_token:
                 done = self.generator.complete(
                     "continue", samples, sampling, self.random, given=given, negative=negative, on_token=on_token
                 )
@@ -156,7 +156,10 @@ class Session:
         fmt, rate = self.format, self.generator.tokenizers.audio.sample_rate_hz
         total = len(lows[0])
         sounds = [np.zeros(round(Fraction(total) / fmt.fps * rate), np.float32) for _ in lows]
-        starts = sorted({min(start, total - fmt.num_frames) for start in range(0, total, fmt.num_frames)})
+        missing = max(0, fmt.num_frames - total)  # a clip shorter than a window is heard as if its last frame stood
+        lows = [np.pad(frames, ((0, missing), *[(0, 0)] * 3), mode="edge") for frames in lows]
+        last = len(lows[0]) - fmt.num_frames
+        starts = sorted({min(start, last) for start in range(0, len(lows[0]), fmt.num_frames)})
         for start in starts:
             windows = np.stack([frames[start : start + fmt.num_frames] for frames in lows])
             codes = encode_frames(self.generator.tokenizers.video, windows, self.generator.device)

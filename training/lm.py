@@ -4,8 +4,7 @@ The backbone is transformers' Llama decoder. Each output position predicts only 
 one of the visual codes, an audio position a code of its level, the others a special token.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +54,7 @@ class ReelLmConfig(LlamaConfig):
         return Vocabulary(size, self.audio_levels, self.audio_codebook_size)
 
 
-@dataclass(frozen=True)
-class TensorBatch:
+class TensorBatch(NamedTuple):
     """`training.sequences.SequenceBatch` as tensors on the model's device; the same shapes."""
 
     ids: Tensor
@@ -79,8 +77,7 @@ def to_tensors(batch: SequenceBatch, device: torch.device | str) -> TensorBatch:
     return TensorBatch(ids, places, padding, batch.prefix_length, text)
 
 
-@dataclass(frozen=True)
-class LmOutput:
+class LmOutput(NamedTuple):
     """Attributes:
     loss: mean over output tokens, nats, with gradient.
     nll_BO: nats of each output token, float32, without gradient.

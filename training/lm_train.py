@@ -1,6 +1,7 @@
 """`reelmill train lm`: the language model from token shards."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import torch
 from rich.console import Console
 
 from schemas.shards import TokenSample
+from tokenize_shards.base import VideoTokenizer
+from tokenize_shards.loading import load_video_tokenizer
 from training.batches import BatchLoader, BatchSettings
+from training.commit import REGIONS, commit_codes_of_tokens
 from training.lm import LmOutput, ReelLm, ReelLmConfig, to_tensors
 from training.model_folder import export_model, tokenizer_dicts
 from training.sequences import AUDIO, SPECIAL, TASKS, VISUAL, Layout, SequenceBatch, collate, find_task, missing
 from training.settings import TRAIN_LM, LmSettings
-from training.shards import ShardDataset
+from training.shards import ShardDataset, check_tokenizers
 from training.trainer_loop import StepLoss, Trainer, make_fabric
 
 MEMBERS = ("video", "audio", "text", "motion", "structure")
@@ -42,8 +46,13 @@ class TaskMix:
         return weights / weights.sum()
 
     def feasible(self, samples: Sequence[TokenSample]) -> list[str]:
-        """Tasks that every sample can serve."""
-        return [name for name in self.weights if not any(missing(name, sample) for sample in samples)]
+        """Tasks that every sample can serve; conditions of in- and outpainting are made when they are needed."""
+        return [name for name in self.weights if not any(self._lack(name, sample) for sample in samples)]
+
+    @staticmethod
+    def _lack(name: str, sample: TokenSample) -> str:
+        whole = {**sample.arrays, "commit": sample.arrays.get("video", np.empty(0))}
+        return missing(name, replace(sample, arrays=whole))
 
     def choose(self, step: int, samples: Sequence[TokenSample], rng: np.random.Generator) -> str:
         """A task for these samples; ValueError where they can serve none."""
@@ -66,12 +75,14 @@ class LmObjective:
         self.mix = TaskMix(settings.tasks, settings.image_share, settings.loop.steps)
         self.layout = Layout(model.vocabulary, model.config.temporal_stride)
         self.val_loader: BatchLoader | None = None
+        self.video_tokenizer: VideoTokenizer | None = None
         self.device: torch.device | str = "cpu"
 
     def loss(self, model: Any, samples: list[TokenSample], step: int, micro_step: int) -> StepLoss:
         shared = np.random.default_rng((self.settings.seed, step, micro_step))  # all ranks take the same task
         task = self.mix.choose(step, samples, shared)
         given = draw_given(samples[0], shared)
+        samples = self.prepare(task, samples, shared)
         own = np.random.default_rng((self.settings.seed, step, micro_step, self.rank))
         batch = self.batch(task, samples, given, own, self.settings.drop_text)
         output: LmOutput = model(to_tensors(batch, self.device))
@@ -89,6 +100,18 @@ class LmObjective:
             ]
         )
 
+    def prepare(self, task: str, samples: list[TokenSample], rng: np.random.Generator) -> list[TokenSample]:
+        """The samples with the codes of their masked videos, where the task wants those; the region is drawn."""
+        if "commit" not in find_task(task).video_in or self.video_tokenizer is None:
+            return samples
+        region = str(rng.choice(REGIONS))
+        videos = np.stack([sample.arrays["video"] for sample in samples])
+        codes = commit_codes_of_tokens(self.video_tokenizer, videos, task, region, torch.device(self.device))
+        return [
+            replace(sample, arrays={**sample.arrays, "commit": commit})
+            for sample, commit in zip(samples, codes, strict=True)
+        ]
+
     def evaluate(self, model: Any) -> dict[str, float]:
         """Nats per token on the val split, over all tasks, by kind of token and by task."""
         if self.val_loader is None:
@@ -97,7 +120,8 @@ class LmObjective:
         for index, samples in enumerate(self._val_batches(self.val_loader)):
             rng = np.random.default_rng((self.settings.seed, 0, index))
             for task in self.mix.feasible(samples):
-                batch = to_tensors(self.batch(task, samples, draw_given(samples[0], rng), rng, 0.0), self.device)
+                ready = self.prepare(task, samples, rng)
+                batch = to_tensors(self.batch(task, ready, draw_given(samples[0], rng), rng, 0.0), self.device)
                 for name, nll in by_kind(model(batch)).items():
                     sums.setdefault(name, []).extend(nll)
                     if name == "loss":
@@ -172,6 +196,20 @@ def make_model(settings: LmSettings, dataset: ShardDataset) -> ReelLm:
     return model
 
 
+def commit_tokenizer(settings: LmSettings, dataset: ShardDataset, device: torch.device) -> VideoTokenizer | None:
+    """The video tokenizer, where a task needs masked videos tokenized.
+
+    Raises:
+        ValueError: the one at hand is not the one that made the shards.
+    """
+    if not any("commit" in find_task(name).video_in for name, weight in settings.tasks.items() if weight > 0):
+        return None
+    info = dataset.info.tokenizers["video"]
+    tokenizer = load_video_tokenizer(info.name, device)
+    check_tokenizers(dataset.info, {"video": tokenizer.fingerprint}, "the data set")
+    return tokenizer
+
+
 def val_loader(settings: LmSettings | Any, members: Sequence[str], group_by: tuple[str, ...]) -> BatchLoader | None:
     """Batches of the val split in their order; None where the data has no val split."""
     try:
@@ -199,6 +237,7 @@ def train(settings: LmSettings, console: Console | None = None) -> dict[str, flo
     loader = BatchLoader(dataset, batches, rank=fabric.global_rank, world_size=fabric.world_size)
     objective = LmObjective(make_model(settings, dataset), settings, dataset.empty_caption, fabric.global_rank)
     objective.device, objective.val_loader = fabric.device, val_loader(settings, MEMBERS, group_by)
+    objective.video_tokenizer = commit_tokenizer(settings, dataset, fabric.device)
     trainer = Trainer(fabric, objective, loader, settings.loop, settings.optimizer, output, console)
     return trainer.fit()
 

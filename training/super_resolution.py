@@ -6,8 +6,7 @@ to the text, and an MLP. A code is two factors of 512: their embeddings are adde
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -59,8 +58,7 @@ class SuperResolutionConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(NamedTuple):
     """What is given.
 
     Attributes:
@@ -75,8 +73,7 @@ class Condition:
     use_low: Tensor
 
 
-@dataclass(frozen=True)
-class SuperResolutionOutput:
+class SuperResolutionOutput(NamedTuple):
     """Attributes:
     loss: mean over masked tokens, nats per token (both factors), with gradient.
     nll_BN: nats of every token, without gradient.

@@ -1,7 +1,6 @@
 """Sampling of the super-resolution model: rounds of masked prediction with guidance of two conditions."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -27,10 +26,10 @@ def guided_logits(
         return model(codes_Bthw, hide_Bthw, condition)
     no_text, no_text_mask = model.without_text(condition, torch.ones_like(condition.use_low))
     text, text_mask = model.without_text(condition, torch.zeros_like(condition.use_low))
-    low_only = replace(condition, text=no_text, text_mask=no_text_mask)
+    low_only = condition._replace(text=no_text, text_mask=no_text_mask)
     branches = [Condition(condition.low, text, text_mask, condition.use_low), low_only]
     if sampling.guidance_low != 1.0:
-        branches.append(replace(low_only, use_low=torch.zeros_like(condition.use_low)))
+        branches.append(low_only._replace(use_low=torch.zeros_like(condition.use_low)))
     count = len(branches)
     fields = ("low", "text", "text_mask", "use_low")
     joined = Condition(*(torch.cat([getattr(branch, name) for branch in branches]) for name in fields))

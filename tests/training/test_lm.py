@@ -40,7 +40,7 @@ def blank(model: ReelLm, batch: TensorBatch) -> TensorBatch:
     ids[kinds == VISUAL] = model.vocabulary.visual_offset
     levels = batch.places[..., 0][kinds == AUDIO]
     ids[kinds == AUDIO] = model.vocabulary.audio_offset + 1024 * levels
-    return dataclasses.replace(batch, ids=ids)
+    return batch._replace(ids=ids)
 
 
 def changed_positions(model: ReelLm, batch: TensorBatch, position: int) -> list[int]:
@@ -48,7 +48,7 @@ def changed_positions(model: ReelLm, batch: TensorBatch, position: int) -> list[
     other = batch.ids.clone()
     other[:, position] += 1
     with torch.no_grad():
-        before, after = model.hidden(batch), model.hidden(dataclasses.replace(batch, ids=other))
+        before, after = model.hidden(batch), model.hidden(batch._replace(ids=other))
     moved = (before - after).abs().amax(dim=(0, 2)) > 1e-7
     return moved.nonzero().flatten().tolist()
 

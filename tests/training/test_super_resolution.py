@@ -1,7 +1,5 @@
 """The super-resolution transformer: windows, conditions, objective, sampling, saving."""
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -88,8 +86,8 @@ def test_hidden_codes_do_not_matter_and_conditions_do(model):
     with torch.no_grad():
         logits = model(high, hide, condition)
         same = model(high.flip(0), hide, condition)
-        other_low = model(high, hide, dataclasses.replace(condition, low=condition.low.flip(0)))
-        other_text = model(high, hide, dataclasses.replace(condition, text=condition.text.flip(0)))
+        other_low = model(high, hide, condition._replace(low=condition.low.flip(0)))
+        other_text = model(high, hide, condition._replace(text=condition.text.flip(0)))
     assert torch.equal(logits[0], same[0])
     assert not torch.allclose(logits[0], other_low[0])
     assert not torch.allclose(logits[0], other_text[0])
@@ -97,12 +95,10 @@ def test_hidden_codes_do_not_matter_and_conditions_do(model):
 
 def test_dropped_low_resolution_tokens_do_not_matter(model):
     high, condition = random_inputs()
-    condition = dataclasses.replace(condition, use_low=torch.zeros(2, dtype=torch.bool))
+    condition = condition._replace(use_low=torch.zeros(2, dtype=torch.bool))
     hide = torch.ones(high.shape, dtype=torch.bool)
     with torch.no_grad():
-        one, two = (
-            model(high, hide, dataclasses.replace(condition, low=low)) for low in (condition.low, condition.low.flip(0))
-        )
+        one, two = (model(high, hide, condition._replace(low=low)) for low in (condition.low, condition.low.flip(0)))
     assert torch.equal(one[0], two[0])
 
 
@@ -127,8 +123,8 @@ def test_dual_guidance_is_the_formula(model):
     high, condition = random_inputs()
     hide = torch.ones(high.shape, dtype=torch.bool)
     empty, empty_mask = model.without_text(condition, torch.ones(2, dtype=torch.bool))
-    low_only = dataclasses.replace(condition, text=empty, text_mask=empty_mask)
-    nothing = dataclasses.replace(low_only, use_low=torch.zeros(2, dtype=torch.bool))
+    low_only = condition._replace(text=empty, text_mask=empty_mask)
+    nothing = low_only._replace(use_low=torch.zeros(2, dtype=torch.bool))
     with torch.no_grad():
         both, low, none = (model(high, hide, given)[0] for given in (condition, low_only, nothing))
         guided = guided_logits(
