@@ -135,7 +135,7 @@ def _cut(plan: _Plan, clip: Clip, folder: Path, first_s: Fraction) -> CutClip:
         final = folder / f"{clip.clip_id}.mp4"
         data = target.read_bytes()
         storage.move_file_atomic(target, final)
-    fps = Fraction(plan.settings.fps).limit_denominator(1001) if plan.settings.fps else _average_fps(clip)
+    fps = _own_rate(plan.settings) if plan.settings.fps else _average_fps(clip)
     return CutClip(
         clip_id=clip.clip_id, path=str(final), num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(),
         num_frames=num_frames, width=plan.even[1], height=plan.even[0], fps_num=fps.numerator, fps_den=fps.denominator,
@@ -147,6 +147,11 @@ def _cut(plan: _Plan, clip: Clip, folder: Path, first_s: Fraction) -> CutClip:
 def _average_fps(clip: Clip) -> Fraction:
     """Frames ÷ seconds of the span: exact for a constant rate."""
     return Fraction(clip.span.num_frames) / (clip.span.end - clip.span.start)
+
+
+def _own_rate(settings: CutSettings) -> Fraction:
+    """The rate asked for, exact: 29.97 means 30000/1001."""
+    return Fraction(settings.fps or 0).limit_denominator(1001)
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,7 @@ def _filters(plan: _Plan, clip: Clip) -> list[Filter]:
     height, width = plan.size
     flags = "area" if height <= normal.coded_height and width <= normal.coded_width else "bicubic"
     colors = {"out_color_matrix": "bt709", "out_range": "tv"} if normal.hdr else {}
-    rate = [("fps", {"fps": str(Fraction(plan.settings.fps).limit_denominator(1001))})] if plan.settings.fps else []
+    rate: list[Filter] = [("fps", {"fps": str(_own_rate(plan.settings))})] if plan.settings.fps else []
     return [
         ("select", {"expr": "isnan(prev_selected_pts)+gt(pts,prev_selected_pts)"}),
         *normal.deinterlace_filters(),
@@ -214,10 +219,11 @@ def _filters(plan: _Plan, clip: Clip) -> list[Filter]:
 
 def _output_options(plan: _Plan, clip: Clip, sound: _Sound | None) -> dict[str, Any]:
     settings, span = plan.settings, clip.span
+    tick = 1 / _own_rate(settings) if settings.fps else span.time_base
     options: dict[str, Any] = {
         "f": "mp4", "c:v": settings.codec, "crf": settings.crf, "preset": settings.preset, "threads": settings.threads,
         "fflags": "+bitexact", "flags:v": "+bitexact", "movflags": "+faststart", "map_metadata": -1, "map_chapters": -1,
-        "filter_threads": 1, "video_track_timescale": _timescale(span.time_base),
+        "filter_threads": 1, "video_track_timescale": _timescale(tick),
     }  # fmt: skip
     if settings.codec == "libvpx-vp9":  # it has no presets, and wants to be told that crf alone counts
         del options["preset"]
