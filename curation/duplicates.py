@@ -63,13 +63,14 @@ def band_keys(phash: Sequence[int]) -> list[str]:
 
         hash of frame k   |  16 bits  |  16 bits  |  16 bits  |  16 bits  |    key  k:band:bits
 
-    Flat pictures (hash 0) have none: every black frame would be a copy of every other.
+    Only the hashes of frames, the first half, have keys; those of motion would put all that stands still together.
+    Flat pictures (hash 0) have none either: every black frame would be a copy of every other.
     """
     width = 64 // BANDS
     mask = (1 << width) - 1
     return [
         f"{position}:{band}:{(value >> (band * width)) & mask:04x}"
-        for position, value in enumerate(phash)
+        for position, value in enumerate(phash[: len(phash) // 2])
         if value
         for band in range(BANDS)
     ]

@@ -7,7 +7,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
-from curation.phash import borders, phash
+from curation.phash import borders, motion_hash, phash
 
 SAMPLE_S = 0.125  # seconds between the frames that are hashed
 JUMP, JUMP_RATIO = 12.0, 3.0  # grey levels, and times the change before: then it is a new scene, hashed at once
@@ -21,6 +21,7 @@ class Sample:
 
     frame: int  # index in the decode
     phash: int
+    motion: int  # hash of the change since the sample before
     border: tuple[float, float, float, float]  # black top, bottom, left, right as shares of height and width
 
 
@@ -47,6 +48,7 @@ class Measurements:
         self._luma: list[float] = []
         self._luma_std: list[float] = []
         self._last: np.ndarray | None = None
+        self._sampled: np.ndarray | None = None
         self._last_sample: Fraction | None = None
 
     def push(self, image: np.ndarray, pts: int, time_base: Fraction) -> Sampled:
@@ -65,7 +67,9 @@ class Measurements:
             border = borders(gray)
             height, width = gray.shape
             shares = (border[0] / height, border[1] / height, border[2] / width, border[3] / width)
-            self.samples.append(Sample(len(self.pts), phash(gray, border), shares))
+            moved = 0 if self._sampled is None else motion_hash(gray, self._sampled, border)
+            self.samples.append(Sample(len(self.pts), phash(gray, border), moved, shares))
+            self._sampled = gray
         self.pts.append(pts)
         self._last = gray
         return Sampled(gray, sampled, jump)
@@ -92,15 +96,21 @@ class Measurements:
         }
 
     def hashes(self, first: int, last: int, count: int) -> tuple[int, ...]:
-        """`count` hashes of frames spread evenly over [first, last); none where no frame in it was hashed."""
+        """`count` hashes of frames spread evenly over [first, last), then as many of the motion between them.
+
+        None where no frame in the stretch was hashed.
+        """
         inside = self._inside(first, last)
         if not inside:
             return ()
-        frames = np.array([sample.frame for sample in inside])
-        ticks = np.array([self.pts[frame] for frame in frames], dtype=np.float64)
+        moving = inside[1:] or inside  # the first one's change is from another shot
         start, end = self.pts[first], self.pts[last - 1]
         wanted = [start + (end - start) * (k + 0.5) / count for k in range(count)]
-        return tuple(inside[int(np.argmin(np.abs(ticks - tick)))].phash for tick in wanted)
+        frames = tuple(self._nearest(inside, tick).phash for tick in wanted)
+        return frames + tuple(self._nearest(moving, tick).motion if len(inside) > 1 else 0 for tick in wanted)
+
+    def _nearest(self, samples: list[Sample], tick: float) -> Sample:
+        return min(samples, key=lambda sample: abs(self.pts[sample.frame] - tick))
 
     def _letterbox(self, first: int, last: int) -> float:
         """Share of the picture outside the smallest border that all samples have."""

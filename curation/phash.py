@@ -6,6 +6,7 @@ import numpy as np
 SIZE = 32  # the picture is reduced to 32 × 32; of its cosine transform the 8 × 8 lowest frequencies are kept
 LOW = 8
 FLAT_STD = 2.0  # grey levels; below it there is no picture to tell apart, and the hash is 0
+STILL_STD = 0.5  # the same for the change between two pictures
 _BLACK_MEAN, _BLACK_MAX = 10.0, 40.0  # grey levels of a line of border: coding noise rings beside the picture
 
 
@@ -28,7 +29,7 @@ def _dark_ends(gray: np.ndarray, axis: int) -> tuple[int, int]:
     return int(lit[0]), int(len(mean) - 1 - lit[-1])
 
 
-def phash(gray: np.ndarray, border: tuple[int, int, int, int] = (0, 0, 0, 0)) -> int:
+def phash(gray: np.ndarray, border: tuple[int, int, int, int] = (0, 0, 0, 0), flat_std: float = FLAT_STD) -> int:
     """Hash in [0, 2^64) of the picture (H W) uint8 within its border.
 
     The sign of each of the 64 lowest frequencies of the cosine transform against their median (Zauner 2010,
@@ -37,11 +38,19 @@ def phash(gray: np.ndarray, border: tuple[int, int, int, int] = (0, 0, 0, 0)) ->
     top, bottom, left, right = border
     inner = gray[top : gray.shape[0] - bottom, left : gray.shape[1] - right]
     small = cv2.resize(inner, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    if small.std() < FLAT_STD:
+    if small.std() < flat_std:
         return 0
     low = cv2.dct(small)[:LOW, :LOW].ravel()
     bits = low > np.median(low[1:])
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def motion_hash(gray: np.ndarray, before: np.ndarray, border: tuple[int, int, int, int] = (0, 0, 0, 0)) -> int:
+    """Hash of where a picture differs from an earlier one: tells apart two takes of one scene by a camera that stands.
+
+    0 where nothing moved.
+    """
+    return phash(cv2.absdiff(gray, before), border, STILL_STD)
 
 
 def distance(first: int, second: int) -> int:

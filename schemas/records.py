@@ -116,7 +116,7 @@ class Clip:
     shot_index: int
     keyframe_jpeg: bytes = field(repr=False, default=b"")  # centre frame, full size as displayed, quality 90
     keyframe_sha256: str = ""  # of that picture, where it is stored apart and the clip goes on without it
-    phash: tuple[int, ...] = ()  # 64-bit perceptual hashes of frames spread evenly over the clip
+    phash: tuple[int, ...] = ()  # 64-bit perceptual hashes: frames spread evenly over the clip, then motion there
     scores: Mapping[str, float] = field(default_factory=dict)
     caption: Caption | None = None
     license: str | None = None

@@ -13,10 +13,10 @@ def scene(num_frames: int, seed: int, height: int = 72, width: int = 128, speed:
     y, x = np.mgrid[:height, : 2 * width]
     picture = np.zeros((height, 2 * width, 3))
     base = generator.uniform(40, 200, 3)
-    for _ in range(12):
-        cy, cx, radius = generator.uniform(0, height), generator.uniform(0, 2 * width), generator.uniform(5, 25)
+    for _ in range(40):
+        cy, cx, radius = generator.uniform(0, height), generator.uniform(0, 2 * width), generator.uniform(3, 25)
         blob = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * radius**2))
-        picture += blob[..., None] * generator.uniform(-120, 120, 3)
+        picture += blob[..., None] * generator.uniform(-90, 90, 3)
     picture = np.clip(picture + base, 0, 255).astype(np.uint8)
     offsets = [min(speed * t % (2 * width), -speed * t % (2 * width)) for t in range(num_frames)]  # there and back
     return np.stack([picture[:, offset : offset + width] for offset in offsets])

@@ -113,7 +113,7 @@ def test_a_video_of_one_frame(tmp_path):
     analysis = run(make_video(tmp_path / "one.mp4", scene(1, 0)), clips=ClipSettings(min_duration_s=0))
     (clip,) = analysis.clips
     assert (clip.span.num_frames, clip.scores["motion"], clip.scores["freeze"]) == (1, 0.0, 0.0)
-    assert clip.keyframe_jpeg and len(clip.phash) == 5
+    assert clip.keyframe_jpeg and len(clip.phash) == 10
 
 
 def test_letterbox_is_measured_and_does_not_change_the_hash(tmp_path):
