@@ -52,14 +52,17 @@ def decode_samples(samples: Sequence[TokenSample], info: DatasetInfo, settings: 
             if name.startswith("video") and codes.size
         }
         _write(folder, sample, pictures, sound, audio.sample_rate_hz if audio else None)
-        lowest = pictures["video"]
+        finest = max(pictures.values(), key=lambda frames: frames.shape[1])
         if sample.key in originals:
             rows += _row(originals[sample.key])
-            measured.append(psnr_db(originals[sample.key], lowest))
-        rows += _row(lowest)
+            measured.append(psnr_db(originals[sample.key], finest))
+        rows += _row(finest)
     sheet = storage.join(folder, "contact-sheet.jpg")
     storage.write_bytes_atomic(sheet, jpeg_bytes(np.asarray(contact_sheet(rows, COLUMNS))))
-    beside = f", originals above reconstructions (PSNR {np.mean(measured):.2f} dB)" if measured else ""
+    beside = ""
+    if measured:
+        size = "x".join(map(str, samples[0].meta["resolutions"][-1]))
+        beside = f", originals above reconstructions (PSNR {np.mean(measured):.2f} dB at {size})"
     return f"{len(samples)} samples decoded → {folder} · {sheet}{beside}"
 
 
@@ -113,7 +116,7 @@ def _fitted(frame: np.ndarray) -> np.ndarray:
 
 
 def _originals(samples: Sequence[TokenSample], source: str) -> dict[str, np.ndarray]:
-    """By sample key, the frames (T H W 3) uint8 the tokens were made from, where their clips are in the curated run.
+    """By sample key, the frames (T H W 3) uint8 of the finest tokens, where their clips are in the curated run.
 
     Raises:
         FileNotFoundError: the folder is no curated run.
@@ -139,7 +142,7 @@ def _original(sample: TokenSample, media: bytes, meta: Mapping[str, Any]) -> dic
         try:
             about = probe(path)
             start = about.start_pts * Fraction(about.time_base_num, about.time_base_den) + Fraction(meta["start_s"])
-            frames = read_window(path, start, meta["num_frames"], Fraction(*meta["fps"]), *meta["resolution"])
+            frames = read_window(path, start, meta["num_frames"], Fraction(*meta["fps"]), *meta["resolutions"][-1])
         except Rejection:
             return {}
     return {sample.key: frames}
