@@ -17,6 +17,7 @@ def main(argv: Sequence[str]) -> None:
     os.environ["PIPELINE_OPTIONS"] = json.dumps(options)
     from apache_beam.runners.worker import sdk_worker_main
 
+    logging.getLogger(sdk_worker_main.__name__).setLevel(logging.ERROR)  # it misses a session file, which none needs
     sdk_worker_main.main(argv)
 
 
