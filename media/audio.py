@@ -11,7 +11,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from media.containers import audio_stream, open_container
+from media.containers import audio_stream, open_container, time_base_of
 from media.decode import Seconds
 from schemas.states import Rejection
 
@@ -88,7 +88,7 @@ def _stretch(container: InputContainer, stream: av.AudioStream, first: int, coun
 
 def _seek(container: InputContainer, stream: av.AudioStream, target_s: Fraction) -> None:
     """Goes to a packet at or before the target; stays at the beginning where the target is there."""
-    target = int(target_s / stream.time_base)
+    target = int(target_s / time_base_of(stream))
     if target <= (stream.start_time or 0):
         return
     try:
@@ -120,7 +120,7 @@ def _positioned(frames: Iterator[av.AudioFrame], rate: int, layout: str) -> Iter
         shape = now
         position = expected
         if frame.pts is not None:
-            told = round(frame.pts * Fraction(frame.time_base) * rate)
+            told = round(frame.pts * time_base_of(frame) * rate)
             if position is None or abs(told - position) > _JITTER_S * rate:
                 position = told
         position = position or 0

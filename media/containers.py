@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -79,15 +80,26 @@ def video_stream(container: InputContainer) -> av.VideoStream:
         return best
     if candidates:
         return candidates[0]
-    kinds = sorted({stream.type for stream in container.streams}) or ["no streams at all"]
-    raise Rejection("no_video_stream", f"the file holds {', '.join(kinds)}")
+    kinds = sorted({str(stream.type) for stream in container.streams})
+    raise Rejection("no_video_stream", f"the file holds {', '.join(kinds) or 'no streams at all'}")
 
 
 def audio_stream(container: InputContainer) -> av.AudioStream | None:
     """The container's best sound stream that has a decoder; None where there is none."""
     best = container.streams.best("audio")
-    streams = [best] if best is not None else list(container.streams.audio)
+    streams = [best] if isinstance(best, av.AudioStream) else list(container.streams.audio)
     return next((stream for stream in streams if stream.codec_context is not None and stream.rate), None)
+
+
+def time_base_of(item: av.stream.Stream | av.frame.Frame) -> Fraction:
+    """Seconds per tick, exact.
+
+    Raises:
+        Rejection: `undecodable` where there is none.
+    """
+    if item.time_base is None:
+        raise Rejection("undecodable", "the stream has no time base")
+    return Fraction(item.time_base)
 
 
 def _is_cover(stream: av.VideoStream) -> bool:

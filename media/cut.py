@@ -256,9 +256,9 @@ def _count(path: Path) -> tuple[int, int, int | None]:
         frames = samples = 0
         for packet in container.demux([video, sound] if sound is not None else [video]):
             if packet.stream is video:
-                frames += packet.size > 0 and not packet.is_discard
+                frames += int(packet.size > 0 and not packet.is_discard)
             else:
-                samples += sum(frame.samples for frame in packet.decode())
+                samples += sum(frame.samples for frame in packet.decode() if isinstance(frame, av.AudioFrame))
         return frames, samples, int(sound.rate) if sound is not None else None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from media.containers import open_container, video_stream
+from media.containers import open_container, time_base_of, video_stream
 from media.normalize import Normalization, normalization_of
 from media.settings import DecodeLimits
 from schemas.states import Rejection
@@ -94,7 +94,7 @@ class _Reader:
             raise Rejection("undecodable", "there is no decoder for the video stream")
         context.thread_count = threads
         context.thread_type = "AUTO" if threads > 1 else "NONE"
-        self.time_base = Fraction(self.stream.time_base)
+        self.time_base = time_base_of(self.stream)
         self._frames: Iterator[av.VideoFrame] = self._decode()
         self._sought = False
 

@@ -10,6 +10,7 @@ tone-mapped to BT.709 by `media.tone_map`.
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -148,7 +149,8 @@ def _pixel_aspect(stream: av.VideoStream) -> Fraction:
 
 def _orientation(frame: av.VideoFrame) -> str:
     """The display matrix as a name. Angles that are no quarter turns are ignored, as players do."""
-    data = next((bytes(item) for item in frame.side_data if item.type.name == "DISPLAYMATRIX"), None)
+    items: Any = frame.side_data
+    data = next((bytes(item) for item in items if item.type.name == "DISPLAYMATRIX"), None)
     if data is None or len(data) < 36:
         return ""
     matrix = struct.unpack("<9i", data[:36])

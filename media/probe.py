@@ -6,8 +6,8 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 
-from media.containers import audio_stream, open_container, video_stream
-from media.normalize import Normalization, normalization_of
+from media.containers import audio_stream, open_container, time_base_of, video_stream
+from media.normalize import normalization_of
 from schemas.records import Probe
 from schemas.states import Rejection
 
@@ -28,21 +28,12 @@ def probe(path: str | Path) -> Probe:
         return _probe(container, Path(path).stat().st_size)
 
 
-def probe_with_normalization(path: str | Path) -> tuple[Probe, Normalization]:
-    """The probe and what makes the pictures normal."""
-    with open_container(path) as container:
-        stream = video_stream(container)
-        frame, _ = _first_frames(container, stream, None)
-        normalization = normalization_of(frame, stream)
-    return probe(path), normalization
-
-
 def _probe(container: InputContainer, num_bytes: int) -> Probe:
     video, audio = video_stream(container), audio_stream(container)
     frame, sound = _first_frames(container, video, audio)
     normal = normalization_of(frame, video)
     height, width = normal.display_size
-    time_base = Fraction(video.time_base or frame.time_base)
+    time_base = time_base_of(video)
     fps = Fraction(video.average_rate or 0)
     start_pts = frame.pts if frame.pts is not None else (frame.dts or 0)
     return Probe(
@@ -71,7 +62,7 @@ def _probe(container: InputContainer, num_bytes: int) -> Probe:
 
 
 def _time(frame: av.AudioFrame) -> Fraction:
-    return Fraction(frame.pts or 0) * Fraction(frame.time_base)
+    return Fraction(frame.pts or 0) * time_base_of(frame)
 
 
 def _duration_s(container: InputContainer, video: av.VideoStream) -> float | None:
@@ -98,14 +89,14 @@ def _first_frames(
                 for frame in packet.decode():
                     if isinstance(frame, av.VideoFrame):
                         picture = picture or frame
-                    else:
+                    elif isinstance(frame, av.AudioFrame):
                         sound = sound or frame
             except av.FFmpegError as error:
-                failure = error.strerror
+                failure = str(error.strerror)
             if (picture and (sound or audio is None)) or index > _MAX_PACKETS or num_bytes > _MAX_BYTES:
                 break
     except av.FFmpegError as error:
-        failure = error.strerror
+        failure = str(error.strerror)
     if picture is None:
         codec = video.codec_context.name if video.codec_context else "unknown"
         raise Rejection("undecodable", f"no picture of the {codec} stream can be decoded: {failure}")

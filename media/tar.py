@@ -6,6 +6,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from media import storage
 
@@ -26,7 +27,8 @@ def write_tar(path: str | Path, members: Iterable[tuple[str, bytes]]) -> tuple[i
         temporary = Path(scratch) / "shard.tar"
         with temporary.open("wb") as raw:
             writer = _Hashing(raw)
-            with tarfile.open(fileobj=writer, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+            sink: Any = writer  # all that a stream of blocks needs is `write`
+            with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as tar:
                 for name, data in members:
                     _check_name(name)
                     if name in seen:
@@ -89,7 +91,8 @@ def read_samples(path: str | Path) -> Iterator[tuple[str, dict[str, bytes]]]:
 
     The key of a member is its path up to the first dot of the last component.
     """
-    key, sample = None, {}
+    key: str | None = None
+    sample: dict[str, bytes] = {}
     for name, data in read_tar(path):
         folder, _, file = name.rpartition("/")
         stem, _, rest = file.partition(".")

@@ -17,7 +17,7 @@ import av
 import cv2
 import numpy as np
 
-from media.containers import open_container, video_stream
+from media.containers import open_container, time_base_of, video_stream
 from media.decode import Frame, Seconds, decode_frames
 from media.decord_module import decord
 from media.normalize import Normalization, normalization_of
@@ -77,7 +77,7 @@ def frame_index(path: str | Path) -> FrameIndex:
             raise Rejection("undecodable", "not one frame can be decoded")
         normal = normalization_of(first, stream)
         plain = whole and len(set(pts)) == len(pts) and _is_plain(first, normal)
-        return FrameIndex(tuple(sorted(set(pts))), Fraction(stream.time_base), normal, plain)
+        return FrameIndex(tuple(sorted(set(pts))), time_base_of(stream), normal, plain)
 
 
 def _first_frame(packet: av.Packet) -> av.VideoFrame | None:
