@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import tarfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -43,24 +42,6 @@ def test_reads_only_the_members_asked_for(tmp_path: Path) -> None:
     make_dataset(tmp_path, {"train": [2]})
     sample = ShardDataset(tmp_path, members=["video"], meta=False)[1]
     assert list(sample.arrays) == ["video"] and sample.meta == {}
-
-
-def test_webdataset_reads_the_same(tmp_path: Path) -> None:
-    import webdataset as wds
-
-    made = make_dataset(tmp_path, {"train": [5]})
-    read = list(wds.WebDataset(str(tmp_path / "train-00000.tar"), shardshuffle=False).decode())
-    assert [sample["__key__"] for sample in read] == [sample.key for sample in made]
-    for theirs, ours in zip(read, made, strict=True):
-        assert all(np.array_equal(theirs[f"{name}.npy"], array) for name, array in ours.arrays.items())
-        assert theirs["json"]["caption"] == ours.meta["caption"]
-
-
-def test_plain_tar_reads_the_same(tmp_path: Path) -> None:
-    made = make_dataset(tmp_path, {"train": [2]})
-    with tarfile.open(tmp_path / "train-00000.tar") as tar:
-        names = tar.getnames()
-    assert names[:4] == [f"{made[0].key}.{member}" for member in ("video.npy", "audio.npy", "text.npy", "json")]
 
 
 def test_another_tokenizer_is_refused_by_name(tmp_path: Path) -> None:
