@@ -1,0 +1,135 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import webdataset
+
+from beam_jobs.tokenize_job import main
+from media.parquet import read_parquet
+from media.tar import read_samples
+from schemas.shards import DatasetInfo, decode_sample
+from tests.beam_jobs.runs import ONE_PROCESS, ledger, timings, tree
+from tests.tokenize_shards import tiny_models
+
+Tokenize = Callable[..., int]
+
+
+@pytest.fixture(scope="session")
+def model_flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Small random tokenizers, and windows short enough for the inputs."""
+    folder = tmp_path_factory.mktemp("models")
+    return [
+        "--video.tokenizer", tiny_models.save_video_tokenizer(folder / "video"),
+        "--audio.tokenizer", tiny_models.save_audio_tokenizer(folder / "audio"),
+        "--text.encoder", tiny_models.save_text_encoder(folder / "text"),
+        "--video.resolutions", "[32x32, 64x64]", "--split.val_fraction", "0.5", "--device", "cpu",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tokenize(curated: Path, model_flags: list[str]) -> Tokenize:
+    """Runs the command on the curated run, in one process."""
+
+    def call(output: Path, *flags: str) -> int:
+        return main(["--input", str(curated), "--output", str(output), *model_flags, *ONE_PROCESS, *flags])
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tokens(tokenize: Tokenize, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished token data set. Tests do not change it."""
+    output = tmp_path_factory.mktemp("tokens") / "set"
+    assert tokenize(output) == 0
+    return output
+
+
+@pytest.fixture
+def copy_of_tokens(tokens: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tokens, tmp_path / "set"))
+
+
+def dataset(folder: Path) -> DatasetInfo:
+    return DatasetInfo.from_json((folder / "dataset.json").read_text())
+
+
+def test_every_clip_ends_in_one_state(tokens: Path, curated: Path) -> None:
+    kept = {row["clip_id"] for row in ledger(curated, "clips") if row["state"] == "kept"}
+    rows = {row["clip_id"]: row for row in ledger(tokens, "clips")}
+    assert rows.keys() == kept
+    assert {row["state"] for row in rows.values()} <= {"tokenized", "filtered"}
+    assert all(row["reason"] == "too_short" for row in rows.values() if row["state"] == "filtered")
+    assert sum(row["num_samples"] for row in rows.values()) == dataset(tokens).counts["samples"]
+
+
+def test_samples_have_the_shapes_of_the_format(tokens: Path) -> None:
+    found = 0
+    for shard in dataset(tokens).shards:
+        for key, members in read_samples(tokens / shard.name):
+            sample = decode_sample(key, members)
+            assert sample.arrays["video"].shape == (5, 4, 4)
+            assert sample.arrays["video_64x64"].shape == (5, 8, 8)
+            assert sample.arrays["audio"].shape in ((4, 106), (4, 0))
+            assert sample.arrays["text"].shape[1] == 16
+            found += 1
+    assert found == dataset(tokens).counts["samples"] > 0
+
+
+def test_the_shards_open_in_webdataset(tokens: Path) -> None:
+    shards = [str(tokens / shard.name) for shard in dataset(tokens).shards]
+    keys = [sample["__key__"] for sample in webdataset.WebDataset(shards, shardshuffle=False, empty_check=False)]
+    assert len(keys) == dataset(tokens).counts["samples"]
+
+
+def test_one_source_is_never_in_both_splits(tokens: Path) -> None:
+    rows = read_parquet(str(tokens / "samples-*.parquet")).to_pylist()
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row["source_id"], set()).add(row["split"])
+        assert row["shard"].startswith(row["split"])
+    assert all(len(found) == 1 for found in splits.values())
+
+
+def test_again_and_no_byte_differs(tokenize: Tokenize, copy_of_tokens: Path) -> None:
+    before = tree(copy_of_tokens)
+    assert tokenize(copy_of_tokens) == 0
+    assert tree(copy_of_tokens) == before
+    assert "items" not in timings(copy_of_tokens)["tokenize"]
+
+
+def test_another_shard_size_tokenizes_nothing_anew(tokenize: Tokenize, copy_of_tokens: Path) -> None:
+    before = tree(copy_of_tokens)
+    assert tokenize(copy_of_tokens, "--shards.max_bytes", "10240") == 0
+    assert "items" not in timings(copy_of_tokens)["tokenize"]
+    assert len(dataset(copy_of_tokens).shards) > len([name for name in before if name.endswith(".tar")])
+    assert tokenize(copy_of_tokens) == 0
+    assert tree(copy_of_tokens) == before
+
+
+def test_limit_takes_the_first_clips(tokenize: Tokenize, curated: Path, tmp_path: Path) -> None:
+    tokenize(tmp_path / "one", "--limit", "1")
+    first = min(row["clip_id"] for row in ledger(curated, "clips") if row["state"] == "kept")
+    assert [row["clip_id"] for row in ledger(tmp_path / "one", "clips")] == [first]
+
+
+def test_a_shard_below_the_wanted_quality_is_quarantined(
+    tokenize: Tokenize, copy_of_tokens: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tokenize(copy_of_tokens, "--quality.every", "1", "--quality.min_psnr_db", "90") == 1
+    assert "quarantined: " in capsys.readouterr().out
+    assert dataset(copy_of_tokens).shards == []
+    assert json.loads((copy_of_tokens / "quality.json").read_text())["all"]["num_measured"] > 0
+
+
+def test_a_folder_that_is_no_finished_run_is_refused(model_flags: list[str], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no run\.json in .*reelmill curate"):
+        main(["--input", str(tmp_path), "--output", str(tmp_path / "out"), *model_flags])
+
+
+def test_a_run_without_media_is_refused(curated: Path, model_flags: list[str], tmp_path: Path) -> None:
+    run = json.loads((curated / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**run, "shards": []}))
+    with pytest.raises(ValueError, match=r"reference.*--clips\.mode encode"):
+        main(["--input", str(tmp_path), "--output", str(tmp_path / "out"), *model_flags])
