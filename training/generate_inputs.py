@@ -55,9 +55,9 @@ def model_format(model: ReelLm, tokenizers: Tokenizers, size: str | None) -> For
     """The format of that size, HEIGHTxWIDTH; None: the first the model was trained on."""
     formats = model.config.formats or {}
     sizes = list(formats.get("grids", {}))
-    chosen = sizes[0] if size is None and sizes else size
+    chosen = size or (sizes[0] if sizes else "")
     if chosen not in sizes:
-        raise ValueError(f"the model was trained on {', '.join(sizes) or 'no size'}; --size {size} is none of them")
+        raise ValueError(f"the model was trained on {', '.join(sizes) or 'no size'}; --size {chosen} is none of them")
     height, width = (int(side) for side in chosen.split("x"))
     stride = tokenizers.video.temporal_stride
     t, h, w = tokenizers.video.grid(formats["num_frames"], height, width)

@@ -108,6 +108,7 @@ class ReelLm(LlamaPreTrainedModel):
 
     config_class = ReelLmConfig
     config: ReelLmConfig
+    empty_text: Tensor
     base_model_prefix = "backbone"
 
     def __init__(self, config: ReelLmConfig):

@@ -141,7 +141,7 @@ class Layout:
             visual = self._visual(sample.arrays["video"][start:stop], start)
             parts.append(_wrap("bov_o", visual, None if task.open_ended else "eov_o"))
         if task.audio_out:
-            start = self._given_columns("given", sample, given) if task.audio_out == "rest" else 0
+            start = (self._given_columns("given", sample, given) or 0) if task.audio_out == "rest" else 0
             parts.append(_wrap("boa_o", self._audio(sample, start, None), "eoa_o"))
         if not task.open_ended:
             parts.append(_special("eos"))

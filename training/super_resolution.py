@@ -6,7 +6,7 @@ to the text, and an MLP. A code is two factors of 512: their embeddings are adde
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from einops import rearrange
@@ -179,15 +179,21 @@ class TokenGrid(nn.Module):
         sizes = (config.max_latent_frames, config.max_grid_side, config.max_grid_side)
         self.places = nn.ModuleList(nn.Embedding(size, config.width) for size in sizes)
 
+    @property
+    def embeddings(self) -> list[nn.Embedding]:
+        """One table for each factor."""
+        return cast(list[nn.Embedding], list(self.tables))
+
     def forward(self, codes_Bthw: Tensor, hide_Bthw: Tensor) -> Tensor:
         """(B t h w D)."""
-        for axis, (size, table) in enumerate(zip(codes_Bthw.shape[1:], self.places, strict=True)):
+        places = cast(list[nn.Embedding], list(self.places))
+        for axis, (size, table) in enumerate(zip(codes_Bthw.shape[1:], places, strict=True)):
             if size > table.num_embeddings:
                 raise ValueError(f"axis {axis} of the grid has {size} tokens, the model takes {table.num_embeddings}")
         parts = split_codes(codes_Bthw, self.factors)
-        x = torch.stack([table(part) for table, part in zip(self.tables, parts, strict=True)]).sum(dim=0)
+        x = torch.stack([table(part) for table, part in zip(self.embeddings, parts, strict=True)]).sum(dim=0)
         x = self.hidden.to(x.dtype).where(hide_Bthw[..., None], x)
-        t, h, w = (table.weight[:size] for table, size in zip(self.places, codes_Bthw.shape[1:], strict=True))
+        t, h, w = (table.weight[:size] for table, size in zip(places, codes_Bthw.shape[1:], strict=True))
         return x + t[:, None, None] + h[:, None] + w
 
 
@@ -196,6 +202,7 @@ class SuperResolution(PreTrainedModel):
 
     config_class = SuperResolutionConfig
     config: SuperResolutionConfig
+    empty_text: Tensor
     base_model_prefix = "super_resolution"
 
     def __init__(self, config: SuperResolutionConfig):
@@ -229,7 +236,7 @@ class SuperResolution(PreTrainedModel):
         for layer in self.layers:
             x = layer(x, low, text, condition.text_mask)
         x = self.norm(x)
-        return [F.linear(x, table.weight, bias) for table, bias in zip(self.high.tables, self.biases, strict=True)]
+        return [F.linear(x, table.weight, bias) for table, bias in zip(self.high.embeddings, self.biases, strict=True)]
 
     def loss(self, codes_Bthw: Tensor, condition: Condition, generator: torch.Generator) -> SuperResolutionOutput:
         """The training objective: cross-entropy of hidden tokens, with noise on and dropping of the conditions."""

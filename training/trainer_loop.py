@@ -41,8 +41,13 @@ class StepLoss:
 class Objective(Protocol):
     """What is trained."""
 
-    model: nn.Module
-    forward_methods: tuple[str, ...]  # of the model, besides forward, that a step calls
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def forward_methods(self) -> tuple[str, ...]:
+        """Of the model, besides forward, that a step calls."""
+        ...
 
     def loss(self, model: Any, samples: list[TokenSample], step: int, micro_step: int) -> StepLoss:
         """The loss of a batch; whatever is random in it depends on the step and the micro step alone."""
@@ -107,7 +112,7 @@ class Trainer:
         self.loop, self.optimizer_settings, self.output = loop, optimizer, output
         self.console = console or Console()
         self.bare_optimizer = make_optimizer(objective.model, optimizer)
-        model = torch.compile(objective.model) if loop.compile else objective.model
+        model: Any = torch.compile(objective.model) if loop.compile else objective.model
         self.model, self.optimizer = fabric.setup(model, self.bare_optimizer)
         for name in objective.forward_methods:
             self.model.mark_forward_method(name)

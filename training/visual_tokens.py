@@ -7,6 +7,7 @@ factor sizes chooses: [262144] or [512, 512].
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -58,13 +59,18 @@ class VisualTokens(nn.Module):
         self.next_factor = nn.ModuleList(_NextFactor(width) for _ in self.factors[1:])
 
     @property
+    def embeddings(self) -> list[nn.Embedding]:
+        """One table for each factor."""
+        return cast(list[nn.Embedding], list(self.tables))
+
+    @property
     def size(self) -> int:
         return math.prod(self.factors)
 
     def embed(self, codes: Tensor) -> Tensor:
         """Codes of any shape → the same shape and D: the sum of the embeddings of their factors."""
         parts = split_codes(codes, self.factors)
-        embeddings = [table(part) for table, part in zip(self.tables, parts, strict=True)]
+        embeddings = [table(part) for table, part in zip(self.embeddings, parts, strict=True)]
         return torch.stack(embeddings).sum(dim=0)
 
     def loss(
@@ -73,7 +79,7 @@ class VisualTokens(nn.Module):
         """Weighted sum of −log p(code), and its nats per row (N,) without gradient."""
         total, nll_N = hidden_ND.new_zeros(()), hidden_ND.new_zeros(len(hidden_ND), dtype=torch.float32)
         for index, part_N in enumerate(split_codes(codes_N, self.factors)):
-            table = self.tables[index].weight
+            table = self.embeddings[index].weight
             factor_loss, factor_nll_N = chunked_cross_entropy(hidden_ND, table, part_N, scale_N, chunk_bytes)
             total, nll_N = total + factor_loss, nll_N + factor_nll_N
             if index < len(self.next_factor):
@@ -83,7 +89,7 @@ class VisualTokens(nn.Module):
     def choose(self, hidden_ND: Tensor, pick: Callable[[Tensor], Tensor]) -> Tensor:
         """Codes (N,) chosen factor by factor; `pick` maps logits (N V) to choices (N,)."""
         parts = []
-        for index, table in enumerate(self.tables):
+        for index, table in enumerate(self.embeddings):
             parts.append(pick(F.linear(hidden_ND, table.weight)))
             if index < len(self.next_factor):
                 hidden_ND = self.next_factor[index](hidden_ND, table(parts[-1]))
