@@ -6,6 +6,8 @@ from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 
+SHIPPED = Path(__file__).parent / "weights"  # the weights that come with this package
+
 WHOLE = 64 * 2**20  # bytes; larger files are hashed by size and samples, as 15 GB would take a minute at every start
 _SAMPLES, _SAMPLE_BYTES = 64, 2**20
 
