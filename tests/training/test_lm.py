@@ -11,7 +11,7 @@ from training.lm import ReelLm, ReelLmConfig, TensorBatch, to_tensors
 from training.sampling import Sampler, SamplingSettings
 from training.sequences import AUDIO, SPECIAL, VISUAL, Layout, collate
 
-GREEDY = SamplingSettings(temperature=0)
+GREEDY = SamplingSettings(temperature=0, guidance=1.0)
 
 
 def tiny_config(**changes) -> ReelLmConfig:
@@ -116,7 +116,7 @@ def test_cached_decoding_equals_the_slow_one(model, task):
 
 def test_sampling_is_a_function_of_the_seed(model):
     plan = blank(model, make_batch("t2av"))
-    settings = SamplingSettings(temperature=0.9, top_k=50, top_p=0.95)
+    settings = SamplingSettings(temperature=0.9, top_k=50, top_p=0.95, guidance=1.0)
     first, second, other = (
         decode(model, plan, Sampler(settings, torch.Generator().manual_seed(seed))) for seed in (1, 1, 2)
     )

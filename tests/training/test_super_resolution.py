@@ -150,8 +150,8 @@ def test_overfits_and_greedy_sampling_reproduces():
     high, condition = random_inputs(batch=3)
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.96), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / 20) * (1 - step / 150))
-    for _ in range(140):
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / 20) * (1 - step / 210))
+    for _ in range(190):
         loss = model.loss(high, condition, generator).loss
         optimizer.zero_grad()
         loss.backward()
