@@ -1,8 +1,8 @@
 """Samples per second read from token shards in shuffled order: ours, plain WebDataset, and litdata where installed.
 
 The shards are those of VideoPoet's window: 1,280 visual codes, 4×106 audio codes, some ten text states of width 384.
-Every reader hands over every array and the JSON, and a sum over each array touches its bytes. litdata reads a copy in its
-own format.
+Every reader hands over every array and the JSON, and a sum over each array touches its bytes. litdata reads a copy in
+its own format.
 """
 
 import importlib.util

@@ -3,8 +3,9 @@
 import ast
 import hashlib
 import json
+import math
 import mmap
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,28 @@ _ALLOWED = {"<u4": np.uint32, "<u2": np.uint16, "|u1": np.uint8, "<f2": np.float
 
 
 @dataclass(frozen=True)
-class _Index:
-    """Where the members of a shard lie: columns are members in their order, `json` last."""
+class _Form:
+    """What the header of a .npy says; samples share a few of them."""
 
-    keys: list[str]
-    names: tuple[str, ...]
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    start: int  # bytes of the header
+    count: int  # elements
+
+    @property
+    def num_bytes(self) -> int:
+        return self.start + self.count * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Where the members of a shard lie and what form they have: columns are members in their order on disk."""
+
+    names: tuple[str, ...]  # without `.npy`; `json` is among them
     offsets: np.ndarray  # (samples, members) int64
     sizes: np.ndarray  # (samples, members) int64
+    form_ids: np.ndarray  # (samples, members) int32; -1 for JSON
+    forms: list[_Form]
 
 
 class Shard:
@@ -39,7 +55,6 @@ class Shard:
         self.path, self.info = Path(path), info
         self._map: mmap.mmap | None = None
         self._index: _Index | None = None
-        self._headers: dict[bytes, tuple[np.dtype, tuple[int, ...], int]] = {}
         if not self.path.is_file():
             raise FileNotFoundError(f"shard {self.path} is missing; run `reelmill tokenize` again, it restores it")
         size = self.path.stat().st_size
@@ -53,16 +68,25 @@ class Shard:
         return {**self.__dict__, "_map": None}  # a mapping cannot travel to another process; it is made again there
 
     def __len__(self) -> int:
-        return self.info.num_samples if self.info else len(self.index.keys)
+        return self.info.num_samples if self.info else len(self.index.offsets)
+
+    @property
+    def is_open(self) -> bool:
+        return self._map is not None
+
+    def release(self) -> None:
+        """Lets go of the mapping and the index; the file closes once no array of it is in use."""
+        self._map = self._index = None
 
     @property
     def index(self) -> _Index:
         if self._index is None:
             self._index = _read_index(self._bytes(), self.path)
-            if self.info is not None and len(self._index.keys) != self.info.num_samples:
+            found = len(self._index.offsets)
+            if self.info is not None and found != self.info.num_samples:
                 raise ValueError(
-                    f"shard {self.path} holds {len(self._index.keys)} samples, dataset.json says "
-                    f"{self.info.num_samples}; run `reelmill tokenize` again"
+                    f"shard {self.path} holds {found} samples, dataset.json says {self.info.num_samples}; "
+                    "run `reelmill tokenize` again"
                 )
         return self._index
 
@@ -79,54 +103,35 @@ class Shard:
         if self.info is not None and digest != self.info.sha256:
             raise ValueError(f"shard {self.path} is damaged: sha256 {digest}, dataset.json says {self.info.sha256}")
 
-    def sample(self, position: int, members: Iterable[str] | None = None, meta: bool = True) -> TokenSample:
+    def sample(self, position: int, members: Collection[str] | None = None, meta: bool = True) -> TokenSample:
         """The sample at a position in [0, len). Its arrays are read-only views of the file; copy to change them.
 
         Args:
             members: names in `arrays` to read; None: all.
             meta: whether to parse `KEY.json`; without it `meta` is empty.
         """
-        index = self.index
-        wanted = set(members) if members is not None else None
-        offsets, sizes = index.offsets[position].tolist(), index.sizes[position].tolist()
+        index, data = self.index, self._bytes()
+        offsets, form_ids = index.offsets[position].tolist(), index.form_ids[position].tolist()
         arrays, about = {}, {}
-        for name, offset, size in zip(index.names, offsets, sizes, strict=True):
-            if name != "json":
-                if wanted is None or name in wanted:
-                    arrays[name] = self._array(offset, size, name)
-            elif meta:
-                about = json.loads(self._bytes()[offset : offset + size])
-        return TokenSample(index.keys[position], arrays, about)
+        for name, offset, form_id in zip(index.names, offsets, form_ids, strict=True):
+            if form_id < 0:
+                if meta:
+                    about = json.loads(data[offset : offset + int(index.sizes[position, index.names.index(name)])])
+            elif members is None or name in members:
+                form = index.forms[form_id]
+                arrays[name] = np.frombuffer(data, form.dtype, form.count, offset + form.start).reshape(form.shape)
+        return TokenSample(_key_and_member(data, offsets[0] - _BLOCK)[0], arrays, about)
 
     def shape(self, position: int, member: str) -> tuple[int, ...]:
-        """Shape of one array, from its header alone; (0,) where the shard has no such member."""
+        """Shape of one array; (0,) where the shard has no such member."""
         index = self.index
         if member not in index.names:
             return (0,)
-        column = index.names.index(member)
-        return self._header(int(index.offsets[position, column]), int(index.sizes[position, column]), member)[1]
-
-    def _array(self, offset: int, size: int, name: str) -> np.ndarray:
-        dtype, shape, start = self._header(offset, size, name)
-        count = (size - start) // dtype.itemsize
-        return np.frombuffer(self._bytes(), dtype, count, offset + start).reshape(shape)
-
-    def _header(self, offset: int, size: int, name: str) -> tuple[np.dtype, tuple[int, ...], int]:
-        """Type, shape and where the body begins. Headers repeat, so each is parsed once."""
-        data = self._bytes()
-        length = 10 + int.from_bytes(data[offset + 8 : offset + 10], "little")
-        head = data[offset : offset + length]
-        known = self._headers.get(head)
-        if known is None:
-            known = self._headers[head] = _parse_header(head, f"{name} in {self.path}")
-        dtype, shape, start = known
-        if start + dtype.itemsize * int(np.prod(shape, dtype=np.int64)) != size:
-            raise ValueError(f"member {name} in {self.path} is damaged: {size} bytes do not hold {shape} of {dtype}")
-        return known
+        return index.forms[index.form_ids[position, index.names.index(member)]].shape
 
 
-def _parse_header(head: bytes, where: str) -> tuple[np.dtype, tuple[int, ...], int]:
-    """(type, shape, length) of a version 1.0 .npy header; never a type that holds objects."""
+def _parse_header(head: bytes, where: str) -> _Form:
+    """What a version 1.0 .npy header says; never a type that holds objects."""
     try:
         if head[:8] != b"\x93NUMPY\x01\x00":
             raise ValueError("it is not a version 1.0 .npy")
@@ -136,34 +141,66 @@ def _parse_header(head: bytes, where: str) -> tuple[np.dtype, tuple[int, ...], i
             raise ValueError(f"it has the order or shape {fields}")
     except (ValueError, KeyError, TypeError, SyntaxError) as error:
         raise ValueError(f"member {where} is damaged ({error}); run `reelmill tokenize` again") from None
-    return dtype, shape, len(head)
+    return _Form(dtype, shape, len(head), math.prod(shape))
 
 
 def _read_index(data: mmap.mmap, path: Path) -> _Index:
     """Members of a whole shard, by walking its headers.
 
     Raises:
-        ValueError: it is no tar, is cut short, or its samples have not all the same members.
+        ValueError: it is no tar, is cut short, a member is damaged, or its samples have not all the same members.
     """
-    keys: list[str] = []
-    names: list[tuple[str, ...]] = []
-    rows: list[list[tuple[int, int]]] = []
-    current: list[str] = []
+    names, forms = _Names(path), _Forms(path)
+    rows: list[tuple[int, int, int]] = []
     for key, member, offset, size in _walk(data, path):
-        if not keys or key != keys[-1]:
-            if current:
-                names.append(tuple(current))
-            keys.append(key)
-            rows.append([])
-            current = []
-        current.append(member.removesuffix(".npy"))
-        rows[-1].append((offset, size))
-    names.append(tuple(current))
-    if len(set(names)) > 1:
-        odd = next(key for key, had in zip(keys, names, strict=True) if had != names[0])
-        raise ValueError(f"samples of {path} have different members: {keys[0]} has {names[0]}, {odd} has not")
-    table = np.array(rows, np.int64).reshape(len(keys), -1, 2)
-    return _Index(keys, names[0], np.ascontiguousarray(table[..., 0]), np.ascontiguousarray(table[..., 1]))
+        names.check(key, member)
+        rows.append((offset, size, forms.number(data, key, member, offset, size) if member != "json" else -1))
+    names.check(None, "")
+    table = np.array(rows, np.int64).reshape(-1, len(names.first), 3)
+    offsets, sizes = np.ascontiguousarray(table[..., 0]), np.ascontiguousarray(table[..., 1])
+    members = tuple(name.removesuffix(".npy") for name in names.first)
+    return _Index(members, offsets, sizes, table[..., 2].astype(np.int32), forms.forms)
+
+
+class _Names:
+    """Checks that every sample has the members of the first, in its order."""
+
+    def __init__(self, path: Path):
+        self.path, self.first, self._key, self._column = path, list[str](), "", -1
+
+    def check(self, key: str | None, member: str) -> None:
+        """The next member of a shard; a key of None ends it."""
+        if key != self._key:
+            if (self._column >= 0 and self._column != len(self.first)) or (key is None and self._column < 0):
+                raise ValueError(f"sample {self._key!r} of {self.path} lacks members: others have {self.first}")
+            self._first_sample, self._key, self._column = self._column < 0, key or "", 0
+        if key is None:
+            return
+        if self._first_sample:
+            self.first.append(member)
+        elif self._column >= len(self.first) or self.first[self._column] != member:
+            raise ValueError(f"sample {key!r} of {self.path} has a member {member}: others have {self.first}")
+        self._column += 1
+
+
+class _Forms:
+    """The forms of arrays, each parsed once: samples share a few headers."""
+
+    def __init__(self, path: Path):
+        self.path, self.forms, self._numbers = path, list[_Form](), dict[bytes, int]()
+
+    def number(self, data: mmap.mmap, key: str, member: str, offset: int, size: int) -> int:
+        """The position in `forms` of an array's form; ValueError where its size does not fit."""
+        head = data[offset : offset + 10 + int.from_bytes(data[offset + 8 : offset + 10], "little")]
+        number = self._numbers.get(head)
+        if number is None:
+            self.forms.append(_parse_header(head, f"{key}.{member} in {self.path}"))
+            number = self._numbers[head] = len(self.forms) - 1
+        if self.forms[number].num_bytes != size:
+            raise ValueError(
+                f"member {key}.{member} in {self.path} is damaged: {size} bytes do not hold {self.forms[number]}"
+            )
+        return number
 
 
 def _walk(data: mmap.mmap, path: Path) -> Iterator[tuple[str, str, int, int]]:
@@ -179,7 +216,13 @@ def _walk(data: mmap.mmap, path: Path) -> Iterator[tuple[str, str, int, int]]:
         offset = position + _BLOCK
         if offset + size > end:
             break
-        key, _, member = header[:100].split(b"\0", 1)[0].decode().partition(".")
+        key, member = _key_and_member(data, position)
         yield key, member, offset, size
         position = offset + -(-size // _BLOCK) * _BLOCK
     raise ValueError(f"shard {path} is cut short after {position} bytes; copy it again or tokenize again")
+
+
+def _key_and_member(data: mmap.mmap, header: int) -> tuple[str, str]:
+    """The two halves of the name in a tar header."""
+    key, _, member = data[header : header + 100].rstrip(b"\0").decode().partition(".")
+    return key, member

@@ -5,6 +5,7 @@ of a .npy is the array: nothing is decoded or copied. Reading order, batches and
 """
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -30,6 +31,7 @@ class ShardDataset:
         members: names in `arrays` that are read; None: all.
         meta: whether `KEY.json` is parsed for every sample.
         cache: folder for copies of remote shards.
+        max_open: shards that are mapped at once.
 
     Raises:
         FileNotFoundError: a folder is no finished data set, or a shard is missing.
@@ -45,13 +47,16 @@ class ShardDataset:
         members: Sequence[str] | None = None,
         meta: bool = True,
         cache: str | Path | None = None,
+        max_open: int = 256,
     ):
         folders = [str(data)] if isinstance(data, (str, Path)) else [str(folder) for folder in data]
         self.infos = [read_dataset(folder) for folder in folders]
         for folder, info in zip(folders, self.infos, strict=True):
             check_tokenizers(info, expected or {}, folder)
         _check_alike(folders, self.infos)
-        self.members, self.meta, self.split = members, meta, split
+        self.members = frozenset(members) if members is not None else None
+        self.meta, self.split = meta, split
+        self._open, self._max_open = deque[Shard](), max_open
         self.shards = [
             Shard(_local(folder, shard, cache), shard)
             for folder, info in zip(folders, self.infos, strict=True)
@@ -81,10 +86,19 @@ class ShardDataset:
         return self._ends[-1] if self._ends else 0
 
     def _find(self, index: int) -> tuple[Shard, int]:
-        if not 0 <= index < len(self):
+        if not 0 <= index < self._ends[-1]:
             raise IndexError(f"sample {index} is outside [0, {len(self)})")
         number = bisect_right(self._ends, index)
-        return self.shards[number], index - (self._ends[number - 1] if number else 0)
+        shard = self.shards[number]
+        if not shard.is_open:
+            self._make_room(shard)
+        return shard, index - (self._ends[number - 1] if number else 0)
+
+    def _make_room(self, shard: Shard) -> None:
+        """Keeps so many shards mapped that neither file handles nor memory run out, however many there are."""
+        self._open.append(shard)
+        if len(self._open) > self._max_open:
+            self._open.popleft().release()
 
     def __getitem__(self, index: int) -> TokenSample:
         shard, position = self._find(index)
@@ -94,9 +108,8 @@ class ShardDataset:
         return [self[index] for index in indices]
 
     def __iter__(self) -> Iterator[TokenSample]:
-        for shard in self.shards:
-            for position in range(len(shard)):
-                yield shard.sample(position, self.members, self.meta)
+        for index in range(len(self)):
+            yield self[index]
 
     def shapes(self, index: int, members: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """Shapes of these arrays of a sample, from their headers alone; what batches are grouped by."""

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from media import storage
-from schemas.shards import TokenSample
+from media.tar import write_tar
+from schemas.shards import TokenSample, npy_bytes
 from tests.tokenize_shards.token_samples import TOKENIZERS, make_dataset
 from training.batches import BatchLoader, BatchPlan, BatchSettings
 from training.shard_file import Shard
@@ -203,3 +204,28 @@ def test_remote_shards_are_copied_once(tmp_path: Path) -> None:
         dataset = ShardDataset("memory://shards", cache=tmp_path / "cache")
         assert [sample.key for sample in dataset] == [sample.key for sample in made]
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        pytest.param(["a.json", "a.video.npy", "b.json"], "'b' of .* lacks members", id="last-lacks-one"),
+        pytest.param(["a.json", "b.json", "b.video.npy", "c.json"], "'b' of .* has a member video", id="one-too-many"),
+        pytest.param(["a.json", "a.video.npy", "b.video.npy", "b.json"], "'b' of .* has a member", id="other-order"),
+        pytest.param([], "lacks members", id="empty"),
+    ],
+)
+def test_samples_of_a_shard_must_be_alike(tmp_path: Path, members: list[str], message: str) -> None:
+    array = npy_bytes(np.zeros((1, 2, 2), np.uint32))
+    write_tar(tmp_path / "x.tar", [(name, b"{}" if name.endswith("json") else array) for name in members])
+    with pytest.raises(ValueError, match=message):
+        len(Shard(tmp_path / "x.tar"))
+
+
+def test_many_shards_are_not_all_held_open(tmp_path: Path) -> None:
+    made = make_dataset(tmp_path, {"train": [2, 2, 2, 2]})
+    dataset = ShardDataset(tmp_path, max_open=2)
+    kept = dataset[0].arrays["video"]
+    assert [sample.key for sample in dataset] == [sample.key for sample in made]
+    assert sum(shard.is_open for shard in dataset.shards) == 2
+    assert np.array_equal(kept, made[0].arrays["video"]), "an array outlives its shard's mapping"
