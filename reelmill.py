@@ -61,6 +61,12 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "video with sound from text, an image, video or audio",
             "training.generate_settings:GENERATE",
         ),
+        Command(
+            "evaluate",
+            "training.evaluate:main",
+            "figures of a language model on held-out clips, beside baselines",
+            "training.evaluate_settings:EVALUATE",
+        ),
     ),
 }
 

@@ -1,0 +1,88 @@
+"""Evaluation: the formulas against slow references, and the command from end to end."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from reelmill import main as reelmill
+from training.baselines import CodeBaselines, fit_mixture
+from training.lm_train import train as train_lm
+from training.metrics import binomial_p, frechet_distance, psnr_db, ssim
+from training.settings import LmModelSettings, LmSettings, LoopSettings
+
+
+def test_psnr_of_known_errors():
+    black = np.zeros((2, 16, 16, 3), np.uint8)
+    assert psnr_db(black, black) == 99.0
+    assert psnr_db(black, black + 255) == pytest.approx(0.0)
+    assert psnr_db(black, black + 1) == pytest.approx(20 * math.log10(255))
+
+
+def test_ssim_falls_with_noise():
+    rng = np.random.default_rng(0)
+    video = rng.integers(256, size=(2, 32, 32, 3)).astype(np.uint8)
+    assert ssim(video, video) == pytest.approx(1.0)
+    assert ssim(video, rng.permutation(video.ravel()).reshape(video.shape)) < 0.2
+
+
+def test_frechet_distance_of_gaussians_is_the_closed_form():
+    """For covariances that commute: the squared distance of means and of standard deviations."""
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(200, 3))
+    base = (base - base.mean(axis=0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(base, rowvar=False))).T
+    first, second = base * [1.0, 2.0, 3.0], base * [2.0, 2.0, 1.0] + [1.0, 0.0, 2.0]
+    assert frechet_distance(first, second) == pytest.approx(1 + 4 + 1 + 0 + 4)
+    assert frechet_distance(first, first) == pytest.approx(0.0, abs=1e-9)
+    with pytest.raises(ValueError, match="of one width"):
+        frechet_distance(first, second[:, :2])
+
+
+@pytest.mark.parametrize(("wins", "trials", "p"), [(0, 5, 1.0), (5, 5, 1 / 32), (8, 10, 56 / 1024)])
+def test_binomial_tail(wins, trials, p):
+    assert binomial_p(wins, trials) == pytest.approx(p)
+
+
+def test_mixture_weights_are_the_most_likely_ones():
+    rng = np.random.default_rng(0)
+    experts = rng.random((2, 400))
+    weights = fit_mixture(list(experts))
+    grid = np.linspace(0.001, 0.999, 999)
+    best = max(grid, key=lambda share: np.log(share * experts[0] + (1 - share) * experts[1]).sum())
+    assert weights[0] == pytest.approx(best, abs=0.01)
+
+
+def test_still_clips_favour_the_frame_before():
+    rng = np.random.default_rng(0)
+    clips = [np.repeat(rng.integers(1000, size=(1, 4, 4)), 5, axis=0) for _ in range(8)]
+    baselines = CodeBaselines(clips, codebook_size=1000)
+    new = np.repeat(rng.integers(1000, size=(1, 4, 4)), 5, axis=0)
+    assert baselines.copy_nats(new)[1:].mean() < 0.05
+    assert baselines.unigram_nats(new).mean() > 5
+    np.testing.assert_array_equal(baselines.copy_nats(new)[0], baselines.unigram_nats(new)[0])
+
+
+def test_unigram_is_a_distribution():
+    baselines = CodeBaselines([np.array([[[0, 0, 1, 2]]]), np.array([[[0, 3, 0, 0]]])], codebook_size=8)
+    nats = baselines.unigram_nats(np.arange(8).reshape(1, 1, 8))
+    assert np.exp(-nats).sum() == pytest.approx(1.0)
+
+
+def test_evaluation_from_the_command_line(token_data, tmp_path):
+    torch.manual_seed(0)
+    sizes = LmModelSettings(width=32, layers=1, heads=2, mlp_width=32)
+    loop = LoopSettings(steps=1, batch_size=2, device="cpu", save_every=0)
+    train_lm(LmSettings(data=str(token_data.folder), output=str(tmp_path), model=sizes, loop=loop), Console(quiet=True))
+    arguments = ["--split", "train", "--generate", "1", "--device", "cpu"]
+    assert reelmill(["evaluate", "--model", str(tmp_path), "--data", str(token_data.folder), *arguments]) == 0
+    figures = json.loads((tmp_path / "evaluation.json").read_text())
+    assert figures["tokens"]["t2v/visual"]["tokens"] == 3 * 80
+    assert figures["tokens"]["v2a/audio"]["tokens"] == 3 * 424
+    assert figures["tokens"]["t2v/visual"]["nats"] == pytest.approx(math.log(2**18), abs=0.5)
+    assert figures["captions"]["pairs"] == 3
+    assert figures["future"]["samples"] == 1
+    assert 0 < figures["future"]["psnr_db"] < 99
+    assert figures["protocol"]["samples"] == 3

@@ -1,0 +1,198 @@
+"""`reelmill evaluate`: figures of a language model on held-out clips, with the protocol written beside them."""
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from media import storage
+from media.commandline import settings_dict
+from schemas.shards import TokenSample
+from tokenize_shards.base import default_device
+from training.baselines import CodeBaselines
+from training.batches import BatchLoader, BatchSettings
+from training.evaluate_settings import EVALUATE, EvaluateSettings
+from training.generate_inputs import Format, model_format
+from training.generation import Generator
+from training.lm import LmOutput, ReelLm, TensorBatch, to_tensors
+from training.lm_train import KIND_NAMES, MEMBERS, draw_given
+from training.metrics import binomial_p, psnr_db, ssim
+from training.model_folder import Tokenizers, load_model
+from training.sequences import VISUAL, collate, missing
+from training.shards import ShardDataset
+
+MAX_BASELINE_CLIPS = 20_000
+
+
+class Evaluation:
+    """A model, the samples it is judged on, and the figures."""
+
+    def __init__(self, settings: EvaluateSettings):
+        self.settings = settings
+        device = default_device(None if settings.device == "auto" else settings.device)
+        self.model, self.folder = load_model(ReelLm, settings.model, device)
+        infos = self.model.config.tokenizers or {}
+        self.expected = {kind: info["fingerprint"] for kind, info in infos.items()}
+        self.dataset = ShardDataset(settings.data, settings.split, expected=self.expected, members=MEMBERS)
+        self.generator = Generator(self.model, Tokenizers(infos, self.folder, device), device)
+        self.tasks = [
+            name for name in settings.tasks or self.model.config.tasks or [] if name not in ("inpaint", "outpaint")
+        ]
+
+    def figures(self) -> dict[str, Any]:
+        """All figures, and the protocol they were made by."""
+        samples = list(itertools.chain.from_iterable(self.batches()))
+        found: dict[str, Any] = {"tokens": self.token_figures(), "baselines": self.baseline_figures(samples)}
+        if "t2v" in self.tasks:
+            found["captions"] = self.caption_figures(samples)
+        if "continue" in self.tasks and self.settings.generate:
+            fmt = model_format(self.model, self.generator.tokenizers, None)
+            found["future"] = self.future_figures(samples, fmt)
+        protocol = {**settings_dict(self.settings), "samples": len(samples), "formats": self.model.config.formats}
+        return {**found, "protocol": protocol, "tokenizers": self.expected}
+
+    def batches(self) -> Iterator[list[TokenSample]]:
+        """The samples in their order, those of one shape together, up to the limit."""
+        members = ("video", "audio") if "audio" in self.dataset.info.tokenizers else ("video",)
+        batches = BatchSettings(self.settings.batch_size, shuffle=False, group_by=members)
+        left = self.settings.limit
+        for samples in BatchLoader(self.dataset, batches, epochs=1):
+            yield samples[:left]
+            left -= len(samples)
+            if left <= 0:
+                return
+
+    @torch.inference_mode()
+    def token_figures(self) -> dict[str, dict[str, float]]:
+        """By task and kind of token: nats, bits, share of tokens that are the likeliest, and how many."""
+        sums: dict[tuple[str, str], list[tuple[float, bool]]] = {}
+        for index, samples in enumerate(self.batches()):
+            rng = np.random.default_rng((self.settings.seed, index))
+            for task in self.tasks:
+                given = draw_given(samples[0], rng)
+                if any(missing(task, sample, given) for sample in samples):
+                    continue
+                batch = self._batch(task, samples, given)
+                output: LmOutput = self.model(batch)
+                right = self._likeliest(batch) == batch.outputs
+                for kind, name in KIND_NAMES.items():
+                    where = output.kinds_BO == kind
+                    pairs = zip(output.nll_BO[where].tolist(), right[where].tolist(), strict=True)
+                    sums.setdefault((task, name), []).extend(pairs)
+        return {f"{task}/{kind}": _summary(pairs) for (task, kind), pairs in sums.items() if pairs}
+
+    def _batch(
+        self, task: str, samples: Sequence[TokenSample], given: int = 1, texts: Sequence[np.ndarray] | None = None
+    ) -> TensorBatch:
+        chosen = texts or [None] * len(samples)
+        rows = [
+            self.generator.layout.build(task, sample, given=given, text=text)
+            for sample, text in zip(samples, chosen, strict=True)
+        ]
+        return to_tensors(collate(rows), self.generator.device)
+
+    def _likeliest(self, batch: TensorBatch) -> torch.Tensor:
+        """(B, O): the greedy choice at each output position, given the true tokens before it."""
+        model, outputs = self.model, batch.outputs
+        rows = model.hidden(batch, batch.ids.shape[1] - 1)[:, batch.prefix_length - 1 :].flatten(0, 1)
+        ids = outputs.flatten()
+        kinds, best = model.kinds(ids), ids.clone()
+        best[kinds == VISUAL] = (
+            model.visual.choose(rows[kinds == VISUAL], lambda logits: logits.argmax(-1))
+            + model.vocabulary.visual_offset
+        )
+        size = model.config.audio_codebook_size
+        levels = (ids - model.vocabulary.audio_offset).div(size, rounding_mode="floor")
+        for level in range(model.config.audio_levels):
+            where = (levels == level).nonzero().squeeze(1)
+            if len(where):
+                code = model.audio_logits(rows[where], level).argmax(-1)
+                best[where] = code + model.vocabulary.audio_offset + level * size
+        special = (kinds == 0).nonzero().squeeze(1)
+        best[special] = (rows[special] @ model.backbone.embed_tokens.weight.T).argmax(-1)
+        return best.view(outputs.shape)
+
+    def baseline_figures(self, samples: Sequence[TokenSample]) -> dict[str, float]:
+        """Nats per visual token of what needs no network, on the same samples."""
+        train = ShardDataset(self.settings.data, "train", members=["video"], meta=False)
+        grids = (sample.arrays["video"] for sample in itertools.islice(train, MAX_BASELINE_CLIPS))
+        baselines = CodeBaselines(grids, self.model.vocabulary.visual_size)
+        videos = [sample.arrays["video"] for sample in samples]
+        return {
+            "uniform_nats": math.log(self.model.vocabulary.visual_size),
+            "unigram_nats": float(np.mean(np.concatenate([baselines.unigram_nats(v).ravel() for v in videos]))),
+            "previous_frame_nats": float(np.mean(np.concatenate([baselines.copy_nats(v).ravel() for v in videos]))),
+        }
+
+    @torch.inference_mode()
+    def caption_figures(self, samples: Sequence[TokenSample]) -> dict[str, float]:
+        """How often a clip's own caption gives it the lower loss than the caption of another clip."""
+        wins = trials = 0
+        for sample, other in zip(samples, [*samples[1:], samples[0]], strict=True):
+            if not len(sample.arrays["text"]) or sample.meta.get("caption") == other.meta.get("caption"):
+                continue
+            texts = [sample.arrays["text"], other.arrays["text"]]
+            nats = self.model(self._batch("t2v", [sample, sample], texts=texts)).nll_BO.sum(dim=1)
+            wins, trials = wins + int(nats[0] < nats[1]), trials + 1
+        return {"pairs": trials, "right_share": wins / trials if trials else 0.0, "p": binomial_p(wins, trials)}
+
+    def future_figures(self, samples: Sequence[TokenSample], fmt: Format) -> dict[str, float]:
+        """PSNR and SSIM of generated futures against the decoded truth, beside copying the last given frame."""
+        given = fmt.given(self.settings.given_s)
+        first = fmt.frames_of(given)
+        random = torch.Generator().manual_seed(self.settings.seed)
+        figures: dict[str, list[float]] = {"psnr_db": [], "copy_psnr_db": [], "ssim": [], "copy_ssim": []}
+        chosen = [sample for sample in samples if sample.arrays["video"].shape == fmt.grid][: self.settings.generate]
+        for sample in chosen:
+            done = self.generator.complete("continue", [sample], self.settings.sampling, random, given=given)[0]
+            made, truth = (self.generator.frames(each.arrays["video"]) for each in (done, sample))
+            copied = np.repeat(truth[first - 1 : first], len(truth) - first, axis=0)
+            for name, video in (("", made[first:]), ("copy_", copied)):
+                figures[f"{name}psnr_db"].append(psnr_db(video, truth[first:]))
+                figures[f"{name}ssim"].append(ssim(video, truth[first:]))
+        means = {name: float(np.mean(values)) for name, values in figures.items() if values}
+        return {**means, "samples": len(chosen), "given_frames": first, "frames": fmt.num_frames}
+
+
+def _summary(pairs: Sequence[tuple[float, bool]]) -> dict[str, float]:
+    nats = float(np.mean([nll for nll, _ in pairs]))
+    return {
+        "nats": nats, "bits": nats / math.log(2), "accuracy": float(np.mean([right for _, right in pairs])),
+        "tokens": len(pairs),
+    }  # fmt: skip
+
+
+def table_of(figures: dict[str, Any]) -> Table:
+    """The figures for a person."""
+    table = Table("task / tokens", "nats", "bits", "accuracy", "tokens")
+    for name, row in figures["tokens"].items():
+        table.add_row(name, f"{row['nats']:.3f}", f"{row['bits']:.3f}", f"{row['accuracy']:.3f}", str(row["tokens"]))
+    for name, nats in figures["baselines"].items():
+        table.add_row(f"baseline: {name.removesuffix('_nats')}", f"{nats:.3f}", f"{nats / math.log(2):.3f}", "", "")
+    return table
+
+
+def main(argv: list[str]) -> int:
+    """`reelmill evaluate …`."""
+    settings, _ = EVALUATE.parse(argv)
+    console = Console()
+    evaluation = Evaluation(settings)
+    figures = evaluation.figures()
+    output = settings.output or str(evaluation.folder / "evaluation.json")
+    storage.makedirs(str(Path(output).parent))
+    text = json.dumps(figures, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    storage.write_bytes_atomic(output, text.encode())
+    console.print(table_of(figures))
+    for name in ("captions", "future"):
+        if name in figures:
+            words = [f"{key} {value:.4g}" for key, value in figures[name].items()]
+            console.print(f"{name}: " + ", ".join(words), soft_wrap=True)
+    console.print(f"figures of {figures['protocol']['samples']} samples in {output}", soft_wrap=True)
+    return 0

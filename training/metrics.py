@@ -1,0 +1,48 @@
+"""Figures of merit: PSNR, SSIM, the Fréchet distance, and the sign test of paired comparisons."""
+
+import math
+
+import numpy as np
+import torch
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+
+def psnr_db(made_THWC: np.ndarray, truth_THWC: np.ndarray) -> float:
+    """10 log₁₀(255² / MSE), the mean over frames, of uint8 pictures; 99 dB where a frame is exact."""
+    error = (made_THWC.astype(np.float64) - truth_THWC.astype(np.float64)) ** 2
+    mse = error.reshape(len(error), -1).mean(axis=1)
+    return float(np.mean([10 * math.log10(255**2 / value) if value else 99.0 for value in mse]))
+
+
+def ssim(made_THWC: np.ndarray, truth_THWC: np.ndarray) -> float:
+    """Structural similarity in [-1, 1], the mean over frames, of uint8 pictures."""
+    made, truth = (
+        torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).float() for video in (made_THWC, truth_THWC)
+    )
+    value = structural_similarity_index_measure(made, truth, data_range=255.0)
+    return float(value if isinstance(value, torch.Tensor) else value[0])
+
+
+def frechet_distance(first_ND: np.ndarray, second_ND: np.ndarray) -> float:
+    """‖μ₁−μ₂‖² + Tr(Σ₁+Σ₂−2(Σ₁Σ₂)^½) of two sets of features: FVD on video, FAD on audio features.
+
+    Raises:
+        ValueError: a set has fewer than two features, or the widths differ.
+    """
+    if min(len(first_ND), len(second_ND)) < 2 or first_ND.shape[1] != second_ND.shape[1]:
+        raise ValueError(f"features are {first_ND.shape} and {second_ND.shape}; two or more of one width are wanted")
+    first, second = first_ND.astype(np.float64), second_ND.astype(np.float64)
+    means = first.mean(axis=0) - second.mean(axis=0)
+    one, two = (np.atleast_2d(np.cov(features, rowvar=False)) for features in (first, second))
+    # Tr (Σ₁Σ₂)^½ is the sum of the roots of the eigenvalues of the symmetric Σ₁^½ Σ₂ Σ₁^½.
+    values, vectors = np.linalg.eigh(one)
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ two @ root).clip(min=0)).sum()
+    return float(means @ means + np.trace(one) + np.trace(two) - 2 * cross)
+
+
+def binomial_p(successes: int, trials: int) -> float:
+    """P(at least so many successes) of fair coin tosses."""
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials cannot be")
+    return sum(math.comb(trials, count) for count in range(successes, trials + 1)) / 2**trials
