@@ -115,8 +115,9 @@ def _load(name_or_path: str | Path, types: dict[str, Any], kind: str, device: st
     folder = folder or resolve(name_or_path, ", ".join(built_in_names()))
     saved = _read_config(folder, f"the {kind} tokenizer: config.json and model.safetensors")
     if saved.get("model_type") not in types:
+        article = "an" if kind[0] in "aeiou" else "a"
         raise ValueError(
-            f"{folder} is not a {kind} tokenizer: model_type is {saved.get('model_type')!r}, "
+            f"{folder} is not {article} {kind} tokenizer: model_type is {saved.get('model_type')!r}, "
             f"one of {', '.join(sorted(types))} is expected"
         )
     weights = folder / "model.safetensors"

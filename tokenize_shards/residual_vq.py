@@ -12,8 +12,11 @@ class ResidualVQ(nn.Module):
     """`num_quantizers` codebooks of `codebook_size` vectors, learnt by moving averages.
 
     Codebooks start from k-means of the first training batch. A code used less than `min_usage` times a batch (in
-    the moving average) is replaced by a random vector of the batch. With `dropout`, each training example is
-    coded by its first n levels only, n uniform in 1..Q, so that fewer levels can be decoded as well.
+    the moving average) is replaced by a random vector of the batch; where a batch has fewer vectors than there
+    are codes, that must be below vectors / codes, or all codes would be replaced all the time.
+
+    With `dropout`, each training example is coded by its first n levels only, n uniform in 1..Q, so that fewer
+    levels can be decoded as well.
 
     Args:
         width: D, channels of the latents.
@@ -38,6 +41,7 @@ class ResidualVQ(nn.Module):
         self.commitment_weight = commitment_weight
         self.min_usage = min_usage
         self.dropout = dropout
+        self.active = True  # False lets latents through unquantized, which trainers use for the first steps
         self.codebooks: Tensor
         self.usage: Tensor
         self.sums: Tensor
@@ -51,6 +55,9 @@ class ResidualVQ(nn.Module):
         """B D T' → quantized values of the same shape and indices B Q T'."""
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()
+            if self.training and not self.active:
+                shape = (z.shape[0], self.num_quantizers, z.shape[2])
+                return Quantized(z, torch.zeros(shape, dtype=torch.long, device=z.device), {})
             levels = self._levels_kept(z.shape[0], z.device)
             residual, total = z, torch.zeros_like(z)
             indices, commitments = [], []
@@ -110,8 +117,9 @@ class ResidualVQ(nn.Module):
         if len(dead):
             chosen = vectors[torch.randint(len(vectors), (len(dead),), device=vectors.device)]
             self.codebooks[level][dead] = chosen
-            self.usage[level][dead] = self.min_usage
-            self.sums[level][dead] = chosen * self.min_usage
+            usage = max(self.min_usage, len(vectors) / self.codebook_size)  # time to prove themselves
+            self.usage[level][dead] = usage
+            self.sums[level][dead] = chosen * usage
 
 
 def kmeans(vectors: Tensor, num_centres: int, iterations: int = 10) -> tuple[Tensor, Tensor]:

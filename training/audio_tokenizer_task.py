@@ -26,6 +26,7 @@ def build_model(settings: AudioTokenizerTraining) -> SoundStream:
     config = SoundStreamConfig.from_dict({**asdict(SIZES[settings.size]), **settings.model})
     model = SoundStream(config, settings.name)
     model.quantizer.commitment_weight = settings.losses.commitment_weight
+    model.quantizer.min_usage = settings.losses.min_code_usage
     if settings.start_from:
         source = cast(nn.Module, load_audio_tokenizer(settings.start_from, "cpu"))
         try:
@@ -61,6 +62,7 @@ class AudioTask:
     def losses(self, model: nn.Module, adversary: nn.Module | None, batch: Tensor, step: int) -> dict[str, Tensor]:
         """Mel, waveform, commitment, adversarial and feature losses (MODELS.md §C.1)."""
         weights = self.settings.losses
+        self.model.quantizer.active = step >= weights.quantizer_start
         reconstruction, quantized = model(batch)
         reconstruction = reconstruction.float()
         losses = {"mel": weights.mel_weight * self.mel(reconstruction, batch), **quantized.losses}

@@ -230,6 +230,10 @@ class AudioLosses:
         adversarial_start: step at which the discriminators join.
         feature_weight: of the feature matching loss.
         commitment_weight: pull of the latents towards their codes.
+        quantizer_start: step from which latents are quantized; the autoencoder comes first, so that the codebooks
+            start from latents that mean something.
+        min_code_usage: a code used less often a batch (in the moving average) is replaced; must be below codes a
+            batch / codebook size.
     """
 
     mel_weight: float = 1.0
@@ -239,6 +243,8 @@ class AudioLosses:
     adversarial_start: int = 0
     feature_weight: float = 100.0
     commitment_weight: float = 0.25
+    quantizer_start: int = 0
+    min_code_usage: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,11 @@ class TokenizerLoop:
     def _set_up(self, module: nn.Module) -> tuple[nn.Module, Any]:
         settings = self.settings
         optimizer = torch.optim.AdamW(
-            module.parameters(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+            module.parameters(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         return self.fabric.setup_module(module), self.fabric.setup_optimizers(optimizer)
 

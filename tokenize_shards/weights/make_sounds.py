@@ -20,12 +20,12 @@ WORDS = (
     "the quick brown fox jumps over a lazy dog while seven bright birds watch from an old wooden fence near water "
     "open drawer pick up red block and place it beside blue bowl then close door slowly music begins again tomorrow "
     "people walk along narrow streets under heavy rain children laugh engines hum distant thunder rolls across hills"
-).split()
+)
 
 
 def speech(folder: Path, number: int, draw: np.random.Generator) -> None:
     """One sentence of random words in a random voice, pitch and speed."""
-    text = " ".join(draw.choice(WORDS, size=int(draw.integers(8, 16))))
+    text = " ".join(draw.choice(WORDS.split(), size=int(draw.integers(8, 16))))
     voice = str(draw.choice(VOICES)) + str(draw.choice(VARIANTS))
     pitch, speed = int(draw.integers(20, 85)), int(draw.integers(120, 210))
     target = folder / f"speech_{number:04d}.wav"
