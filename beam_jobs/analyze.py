@@ -37,7 +37,7 @@ class SourceMedia:
     """
 
     def __init__(self, uri: str, job: CurateJob):
-        self._uri, self._job = uri, job
+        self._uri, self._job = job.address(uri), job
         self._folder = tempfile.TemporaryDirectory(prefix="reelmill-fetch-", dir=scratch_folder(job))
         self._local: LocalMedia | None = None
 

@@ -35,7 +35,6 @@ from curation.manifest import read_sources
 from curation.report import build_report
 from curation.settings import CURATE, CurateSettings
 from media import storage
-from media.commandline import settings_dict
 from media.ffmpeg import ffmpeg_path, ffmpeg_version
 from schemas.arrow import CLIPS_SCHEMA
 from schemas.run import ClipShard, RunInfo
@@ -110,14 +109,13 @@ def _tidy(files: Products, shards: Sequence[ClipShard], sums: Mapping[str, int],
 def run_info(job: CurateJob, sums: Mapping[str, int], shards: Sequence[ClipShard]) -> RunInfo:
     """`run.json`. Equal runs give equal bytes, wherever they lie: the output folder is not in it."""
     settings = job.settings
-    shown = {name: value for name, value in settings_dict(settings).items() if name not in ("output", "plan")}
     stages = stages_run(settings)
     libraries = [*_LIBRARIES, *(name for stage in _MODEL_LIBRARIES for name in _MODEL_LIBRARIES[stage])]
     versions = {name: library_version(name) for name in libraries}
     versions["ffmpeg"] = ffmpeg_version(ffmpeg_path(settings.ffmpeg))
     return RunInfo(
         command="curate",
-        settings=shown,
+        settings=job.shown,
         versions=versions,
         fingerprints=dict(job.fingerprints),
         stages=stages,

@@ -1,10 +1,14 @@
 """What every worker of a curation run is told: the settings, where finished units are, and the stages' fingerprints."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from beam_jobs.code_version import code_version
 from beam_jobs.units import Units
 from curation.settings import CurateSettings
+from media import storage
+from media.commandline import settings_dict
 from media.ffmpeg import ffmpeg_path, ffmpeg_version
 from schemas.identity import fingerprint
 
@@ -19,6 +23,8 @@ class CurateJob:
     settings: CurateSettings
     units: Units
     fingerprints: dict[str, str]  # by stage: settings, weights, code version
+    shown: dict[str, Any]  # the settings as given, for `run.json`; secrets redacted, the output folder left out
+    folder: str  # in which the command was started; workers may stand elsewhere
 
     @staticmethod
     def of(settings: CurateSettings) -> "CurateJob":
@@ -27,11 +33,40 @@ class CurateJob:
         Raises:
             ValueError, FileNotFoundError: a model or the ffmpeg that is named is not there.
         """
-        return CurateJob(settings, Units.of(settings.output), stage_fingerprints(settings))
+        here = str(Path.cwd())
+        shown = {name: value for name, value in settings_dict(settings).items() if name not in ("output", "plan")}
+        placed = _placed(settings, here)
+        return CurateJob(placed, Units.of(placed.output), stage_fingerprints(placed), shown, here)
+
+    def address(self, uri: str) -> str:
+        """An input's address as any worker can open it; a relative path starts where the command was started."""
+        return storage.absolute(uri, self.folder)
 
     def unit(self, stage: str, *parts: object) -> str:
         """Fingerprint of a unit of work of a stage: what it is made from, and how."""
         return fingerprint(stage, self.fingerprints[stage], *parts)
+
+
+def _placed(settings: CurateSettings, folder: str) -> CurateSettings:
+    """The settings with paths that mean the same wherever a worker stands."""
+    model, clip_model = settings.caption.model, settings.clip_score.model
+    if clip_model and clip_model.startswith("local-dir:"):
+        clip_model = "local-dir:" + storage.absolute(clip_model.removeprefix("local-dir:"), folder)
+    return replace(
+        settings,
+        output=storage.absolute(settings.output, folder),
+        ffmpeg=placed(settings.ffmpeg, folder),
+        caption=replace(settings.caption, model=placed(model, folder)),
+        clip_score=replace(
+            settings.clip_score, model=clip_model, pretrained=placed(settings.clip_score.pretrained, folder)
+        ),
+    )
+
+
+def placed(name: str | None, folder: str) -> str | None:
+    """A local file or folder by its whole path; what is neither is a name and stays one."""
+    path = Path(folder) / name if name else None
+    return str(path) if path is not None and path.exists() else name
 
 
 def stage_fingerprints(settings: CurateSettings) -> dict[str, str]:

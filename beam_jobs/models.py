@@ -3,10 +3,9 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import apache_beam as beam
-from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.pvalue import PCollection, TaggedOutput
 
 from beam_jobs.analyze import read_keyframe
@@ -17,6 +16,9 @@ from beam_jobs.metrics import StageMetrics
 from beam_jobs.record_json import from_json, to_json
 from curation.candidates import with_caption
 from schemas.records import Caption, Clip, Verdict
+
+if TYPE_CHECKING:  # it imports torch, which a run without models does not need
+    from apache_beam.ml.inference.base import ModelHandler
 
 MISSING = "missing"
 
@@ -56,7 +58,7 @@ class ModelStage(Protocol):
     def apply(self, clip: Clip, data: bytes) -> Clip:
         """The clip with the answer in it."""
 
-    def handler(self) -> ModelHandler[Ask, Answer, Any]:
+    def handler(self) -> "ModelHandler[Ask, Answer, Any]":
         """How the model is loaded and run."""
 
 
@@ -119,6 +121,8 @@ class RunModel(beam.PTransform):
         self._job, self._stage = job, stage
 
     def expand(self, clips: PCollection) -> Any:  # a Fork
+        from apache_beam.ml.inference.base import RunInference
+
         looked = clips | "LookUp" >> beam.ParDo(_LookUpFn(self._job, self._stage)).with_outputs(MISSING, main="known")
         answers = looked[MISSING] | "Spread" >> beam.Reshuffle() | "Infer" >> RunInference(self._stage.handler())
         stored = answers | "Store" >> beam.ParDo(_StoreFn(self._job, self._stage)).with_outputs("ended", main="alive")
@@ -141,7 +145,7 @@ class CaptionStage:
     def apply(self, clip: Clip, data: bytes) -> Clip:
         return with_caption(clip, from_json(Caption, data))
 
-    def handler(self) -> ModelHandler[Ask, Answer, Any]:
+    def handler(self) -> "ModelHandler[Ask, Answer, Any]":
         from beam_jobs.handlers import CaptionHandler
 
         return CaptionHandler(self.job.settings.caption)
@@ -163,7 +167,7 @@ class ClipScoreStage:
     def apply(self, clip: Clip, data: bytes) -> Clip:
         return clip.with_scores(clip_score=float(json.loads(data)))
 
-    def handler(self) -> ModelHandler[Ask, Answer, Any]:
+    def handler(self) -> "ModelHandler[Ask, Answer, Any]":
         from beam_jobs.handlers import ClipScoreHandler
 
         return ClipScoreHandler(self.job.settings.clip_score)

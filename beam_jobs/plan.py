@@ -63,7 +63,7 @@ def print_plan(job: CurateJob, sources: Sequence[Source]) -> None:
 
 
 def _known_hash(job: CurateJob, source: Source) -> str | None:
-    stored = job.units.get("fetch", fetch_fp(source.uri))
+    stored = job.units.get("fetch", fetch_fp(job.address(source.uri)))
     return str(json.loads(stored)["content_sha256"]) if stored is not None else None
 
 

@@ -93,7 +93,8 @@ class _Forgiving:
 
 def _subclasses(base: type) -> list[type]:
     """Beam's own option classes."""
-    own: list[type] = [each for each in base.__subclasses__() if each.__module__.startswith("apache_beam.options.")]
+    direct: list[type] = list(base.__subclasses__())
+    own = [each for each in direct if each.__module__.startswith("apache_beam.options.")]
     return own + [below for each in own for below in _subclasses(each)]
 
 

@@ -21,7 +21,6 @@ from beam_jobs.token_shards import products
 from beam_jobs.tokenize_pipeline import SAMPLES, Prepared, build, prepare
 from beam_jobs.tokens import FAILED, FILTERED, TOKENIZED
 from media import storage
-from media.commandline import settings_dict
 from schemas.shards import DatasetInfo, ShardInfo, video_member
 from tokenize_shards.quality import ShardQuality, merge
 from tokenize_shards.settings import TOKENIZE, TokenizeSettings
@@ -127,8 +126,7 @@ def _write_quality(files: Products, quality: Mapping[str, ShardQuality], barred:
 def dataset_info(prepared: Prepared, sums: Mapping[str, int], shards: Sequence[ShardInfo]) -> DatasetInfo:
     """`dataset.json`. Equal runs give equal bytes, wherever they lie: the folders are not in it."""
     job = prepared.job
-    settings, video = job.settings, job.settings.video
-    shown = {name: value for name, value in settings_dict(settings).items() if name not in ("input", "output")}
+    video = job.settings.video
     return DatasetInfo(
         tokenizers=dict(job.tokenizers),
         resolutions=[size for bucket in video.buckets for size in bucket],
@@ -139,7 +137,7 @@ def dataset_info(prepared: Prepared, sums: Mapping[str, int], shards: Sequence[S
         members=members_of(prepared),
         vocabulary=vocabulary_sizes(job.tokenizers),
         curated=prepared.curated,
-        settings=shown,
+        settings=job.shown,
         versions={name: library_version(name) for name in _LIBRARIES},
     )
 

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -11,12 +12,14 @@ from apache_beam.pvalue import PCollection
 
 from beam_jobs.code_version import code_version
 from beam_jobs.curated_clips import ReadClips, read_run, shards_to_read
+from beam_jobs.job import placed
 from beam_jobs.ledger import CLIPS_LEDGER, WriteLedger
 from beam_jobs.outcome import WriteList, WriteSums
 from beam_jobs.token_shards import WriteTokenShards, products
 from beam_jobs.tokens import TOKENIZED, TokenizeClips, TokenizedClip, TokenizeJob
 from beam_jobs.units import Units
 from media import storage
+from media.commandline import settings_dict
 from schemas.arrow import SAMPLES_SCHEMA, TOKENIZED_SCHEMA
 from schemas.identity import fingerprint
 from tokenize_shards.encode_clip import ClipTokenizer
@@ -47,14 +50,28 @@ def prepare(settings: TokenizeSettings) -> Prepared:
         FileNotFoundError: the input is no finished run.
         ValueError: a tokenizer or a setting does not fit.
     """
+    tokenizer = ClipTokenizer(settings)  # by the names as given, which `dataset.json` keeps
+    shown = {name: value for name, value in settings_dict(settings).items() if name not in ("input", "output")}
+    settings = _placed(settings, str(Path.cwd()))
     shards = shards_to_read(read_run(settings.input), settings.input, settings.limit)
     manifest = storage.read_bytes(storage.join(settings.input, "run.json"))
-    tokenizer = ClipTokenizer(settings)
     code = code_version("tokenize_shards.encode_clip", *_LIBRARIES)
     job = TokenizeJob(
-        settings, Units.of(settings.output), fingerprint(tokenizer.fingerprint, code), tokenizer.tokenizers
+        settings, Units.of(settings.output), fingerprint(tokenizer.fingerprint, code), tokenizer.tokenizers, shown
     )
     return Prepared(job, shards, hashlib.sha256(manifest).hexdigest(), tokenizer.empty_caption)
+
+
+def _placed(settings: TokenizeSettings, folder: str) -> TokenizeSettings:
+    """The settings with paths that mean the same wherever a worker stands."""
+    return replace(
+        settings,
+        input=storage.absolute(settings.input, folder),
+        output=storage.absolute(settings.output, folder),
+        video=replace(settings.video, tokenizer=placed(settings.video.tokenizer, folder) or ""),
+        audio=replace(settings.audio, tokenizer=placed(settings.audio.tokenizer, folder)),
+        text=replace(settings.text, encoder=placed(settings.text.encoder, folder)),
+    )
 
 
 def build(pipeline: beam.Pipeline, prepared: Prepared) -> None:

@@ -34,6 +34,7 @@ class TokenizeJob:
     units: Units
     fingerprint: str  # of everything that decides a clip's samples
     tokenizers: dict[str, TokenizerInfo]
+    shown: dict[str, Any]  # the settings as given, for `dataset.json`; secrets redacted, the folders left out
 
 
 @dataclass(frozen=True)

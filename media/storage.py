@@ -28,6 +28,11 @@ def join(root: str | Path, *parts: str) -> str:
     return "/".join([str(root).rstrip("/"), *(part.strip("/") for part in parts)])
 
 
+def absolute(path: str | Path, folder: str) -> str:
+    """The path as it is meant from any folder: a relative local one starts at `folder`, a URL is what it is."""
+    return str(path) if not is_local(path) or "://" in str(path) else str(Path(folder) / path)
+
+
 def exists(path: str | Path) -> bool:
     fs, name = _open_fs(path)
     return bool(fs.exists(name))

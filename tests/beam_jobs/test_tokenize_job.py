@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,40 +9,8 @@ from beam_jobs.tokenize_job import main
 from media.parquet import read_parquet
 from media.tar import read_samples
 from schemas.shards import DatasetInfo, decode_sample
-from tests.beam_jobs.runs import ONE_PROCESS, ledger, timings, tree
-from tests.tokenize_shards import tiny_models
-
-Tokenize = Callable[..., int]
-
-
-@pytest.fixture(scope="session")
-def model_flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Small random tokenizers, and windows short enough for the inputs."""
-    folder = tmp_path_factory.mktemp("models")
-    return [
-        "--video.tokenizer", tiny_models.save_video_tokenizer(folder / "video"),
-        "--audio.tokenizer", tiny_models.save_audio_tokenizer(folder / "audio"),
-        "--text.encoder", tiny_models.save_text_encoder(folder / "text"),
-        "--video.resolutions", "[32x32, 64x64]", "--split.val_fraction", "0.5", "--device", "cpu",
-    ]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def tokenize(curated: Path, model_flags: list[str]) -> Tokenize:
-    """Runs the command on the curated run, in one process."""
-
-    def call(output: Path, *flags: str) -> int:
-        return main(["--input", str(curated), "--output", str(output), *model_flags, *ONE_PROCESS, *flags])
-
-    return call
-
-
-@pytest.fixture(scope="session")
-def tokens(tokenize: Tokenize, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished token data set. Tests do not change it."""
-    output = tmp_path_factory.mktemp("tokens") / "set"
-    assert tokenize(output) == 0
-    return output
+from tests.beam_jobs.conftest import Tokenize
+from tests.beam_jobs.runs import ledger, timings, tree
 
 
 @pytest.fixture

@@ -1,0 +1,97 @@
+"""Job servers and worker pools of the portable path, started as a cluster would have them."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.beam_jobs.runs import environment
+
+_BEAM = version("apache-beam")
+_PRISM = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{_BEAM}"
+
+
+@contextmanager
+def portable_flags(folder: Path) -> Iterator[list[str]]:
+    """Flags for a job server and an external worker pool, both running while the context lasts."""
+    pool_port, port_file = _free_port(), folder / "job_server.port"
+    server = [
+        sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main",
+        "--port", "0", "--port_file", str(port_file), "--staging_dir", str(folder / "staging"),
+    ]  # fmt: skip
+    pool = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={pool_port}"]
+    with _running(server, folder / "server.log"), _running(pool, folder / "pool.log"):
+        _wait_for(port_file.is_file, folder / "server.log")
+        _wait_for(lambda: _listens(pool_port), folder / "pool.log")
+        yield [
+            "--runner=PortableRunner",
+            f"--job_endpoint=localhost:{port_file.read_text().strip()}",
+            "--environment_type=EXTERNAL",
+            f"--environment_config=localhost:{pool_port}",
+        ]
+
+
+def prism_binary() -> Path:
+    """Beam's Prism of our version: the one named, or one that Go builds into the user's cache; else a skip."""
+    named = os.environ.get("REELMILL_PRISM")
+    if named:
+        return Path(named)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "reelmill" / f"prism-{_BEAM}"
+    if not (cache / "prism").is_file():
+        go = shutil.which("go")
+        if go is None:
+            pytest.skip("Prism is not there and Go, which would build it, is not either; name one with REELMILL_PRISM")
+        _build_prism(go, cache)
+    return cache / "prism"
+
+
+def _build_prism(go: str, cache: Path) -> None:
+    settings = {**os.environ, "GOBIN": str(cache)}
+    built = subprocess.run([go, "install", _PRISM], env=settings, capture_output=True, text=True, timeout=580)
+    if built.returncode:
+        why = re.sub(r"https?://[^ ]+", "…", built.stderr.strip())
+        pytest.skip(f"Go could not build Prism: {why[-200:]}")
+
+
+@contextmanager
+def _running(command: list[str], log: Path) -> Iterator[None]:
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, env=environment(), stdout=file, stderr=subprocess.STDOUT)
+        try:
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for(ready: object, log: Path, timeout_s: float = 120.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not ready():  # type: ignore[operator]
+        if time.monotonic() > end:
+            pytest.fail(f"a service did not start: {log.read_text()[-1000:]}")
+        time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("localhost", port)) == 0
