@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import mmap
+from array import array
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,8 @@ class Shard:
             elif members is None or name in members:
                 form = index.forms[form_id]
                 arrays[name] = np.frombuffer(data, form.dtype, form.count, offset + form.start).reshape(form.shape)
-        return TokenSample(_key_and_member(data, offsets[0] - _BLOCK)[0], arrays, about)
+        name_at = offsets[0] - _BLOCK  # the name in the tar header before the first member: key, dot, member
+        return TokenSample(data[name_at : data.find(b".", name_at, offsets[0])].decode(), arrays, about)
 
     def shape(self, position: int, member: str) -> tuple[int, ...]:
         """Shape of one array; (0,) where the shard has no such member."""
@@ -151,12 +153,12 @@ def _read_index(data: mmap.mmap, path: Path) -> _Index:
         ValueError: it is no tar, is cut short, a member is damaged, or its samples have not all the same members.
     """
     names, forms = _Names(path), _Forms(path)
-    rows: list[tuple[int, int, int]] = []
+    rows = array("q")  # of numbers, not of tuples: those would keep the garbage collector busy
     for key, member, offset, size in _walk(data, path):
         names.check(key, member)
-        rows.append((offset, size, forms.number(data, key, member, offset, size) if member != "json" else -1))
+        rows.extend((offset, size, forms.number(data, key, member, offset, size) if member != "json" else -1))
     names.check(None, "")
-    table = np.array(rows, np.int64).reshape(-1, len(names.first), 3)
+    table = np.frombuffer(rows, np.int64).reshape(-1, len(names.first), 3)
     offsets, sizes = np.ascontiguousarray(table[..., 0]), np.ascontiguousarray(table[..., 1])
     members = tuple(name.removesuffix(".npy") for name in names.first)
     return _Index(members, offsets, sizes, table[..., 2].astype(np.int32), forms.forms)
@@ -212,17 +214,10 @@ def _walk(data: mmap.mmap, path: Path) -> Iterator[tuple[str, str, int, int]]:
             return
         if header[257:262] != b"ustar" or header[156] not in b"0\0":
             raise ValueError(f"{path} is no shard that Reelmill wrote: not a plain file at byte {position}")
-        size = int(header[124:135], 8)
-        offset = position + _BLOCK
+        size, offset = int(header[124:135], 8), position + _BLOCK
         if offset + size > end:
             break
-        key, member = _key_and_member(data, position)
+        key, _, member = header[: header.index(0)].decode().partition(".")
         yield key, member, offset, size
-        position = offset + -(-size // _BLOCK) * _BLOCK
+        position = offset + (size + _BLOCK - 1) // _BLOCK * _BLOCK
     raise ValueError(f"shard {path} is cut short after {position} bytes; copy it again or tokenize again")
-
-
-def _key_and_member(data: mmap.mmap, header: int) -> tuple[str, str]:
-    """The two halves of the name in a tar header."""
-    key, _, member = data[header : header + 100].rstrip(b"\0").decode().partition(".")
-    return key, member
