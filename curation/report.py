@@ -7,7 +7,7 @@ from media import storage
 from media.commandline import parse
 
 if TYPE_CHECKING:
-    from curation.report_data import ReportData
+    from curation.report_records import ReportData
 
 
 @dataclass(frozen=True)

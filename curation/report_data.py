@@ -4,7 +4,6 @@ import base64
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -12,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.report_records import Bar, FailureGroup, Outcome, OutcomeRow, Picture, ReportData, StageRow, Values
 from media import storage
 from media.parquet import read_parquet
 from media.tar import read_samples
 from schemas.run import RunInfo
-from schemas.scores import SCORES, Score
+from schemas.scores import SCORES
 
 STAGE_ORDER = (
     "manifest", "fetch", "probe", "decode", "analyze", "exact_dedup", "shots", "watermark", "audio", "filters", "dedup",
@@ -27,97 +27,6 @@ _COLUMNS = [
     "clip_id", "uri", "start_s", "end_s", "caption", "caption_source", "state", "stage", "reason", "score",
     "threshold", "duplicate_of", "detail", *(f"score_{score.name}" for score in SCORES),
 ]  # fmt: skip
-
-Outcome = tuple[str, str, str]
-"""(state, stage, reason) of a row of the ledger."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A preview and what is written under it."""
-
-    image: str  # data: URI
-    title: str
-    note: str
-    caption: str = ""
-    facts: str = ""
-
-
-@dataclass(frozen=True)
-class OutcomeRow:
-    """How many clips ended in one way, and some of them."""
-
-    state: str
-    stage: str
-    reason: str
-    count: int
-    seconds: float
-    share: float  # of all candidates, in [0, 1]
-    pictures: tuple[Picture, ...] = ()
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One level of a funnel."""
-
-    label: str
-    count: int
-    share: float  # of the funnel's first level, in [0, 1]
-    lost: str = ""
-
-
-@dataclass(frozen=True)
-class FailureGroup:
-    """Inputs or clips that failed for one reason."""
-
-    what: str  # "input" or "clip"
-    stage: str
-    reason: str
-    count: int
-    examples: tuple[tuple[str, str], ...]  # (uri, detail)
-
-
-@dataclass(frozen=True)
-class Values:
-    """One score over the clips that have it."""
-
-    score: Score
-    kept: np.ndarray
-    rejected: np.ndarray
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class StageRow:
-    """Whether a stage ran, how long it took, and how fast it was."""
-
-    name: str
-    status: str
-    ran: bool
-    seconds: float | None = None
-    rate: str = ""
-    reused: int = 0  # items that an earlier run had finished
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """All of the report."""
-
-    run: RunInfo
-    num_sources: int
-    sources: Counter[str]  # by state
-    num_clips: int
-    clips: Counter[str]  # by state
-    seconds: dict[str, float]  # of "sources", "candidates", "kept"
-    source_funnel: list[Bar]
-    clip_funnel: list[Bar]
-    outcomes: list[OutcomeRow]
-    kept: tuple[Picture, ...]
-    values: list[Values]
-    unmeasured: list[str]
-    failures: list[FailureGroup]
-    stages: list[StageRow] = field(default_factory=list)
 
 
 def read_run(run_dir: str) -> ReportData:
