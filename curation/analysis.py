@@ -22,7 +22,6 @@ from media.windows import FrameReader
 from schemas.records import Analysis, Clip, Probe, Source, failed
 from schemas.states import Rejection
 
-ANALYSIS_VERSION = 1  # of what this module measures; part of every fingerprint of an analysis
 KEYFRAME_QUALITY = 90
 LOUDNESS_RATE_HZ = 16_000
 _COUNTED = ("decode_errors", "read_errors", "unordered_pts", "missing_pts", "size_changes")
@@ -57,7 +56,7 @@ def analyze(source: Source, local: LocalMedia, settings: CurateSettings) -> Anal
     measured = decoded.measurements
     end_pts = _end_pts(measured.pts, facts)
     time_base = Fraction(facts.time_base_num, facts.time_base_den)
-    times_s = np.asarray(measured.pts, dtype=np.float64) * float(time_base)
+    times_s = [tick * float(time_base) for tick in measured.pts]
     boundaries = find_shots(decoded.boundaries, times_s, settings.shots.min_shot_s)
     stretches = find_stretches(boundaries, measured.pts, end_pts, float(time_base), settings.clips)
     clips = []
@@ -114,8 +113,9 @@ def _measured(clip: Clip, first: int, last: int, decoded: _Decoded, settings: Cu
     """The clip with every score the decode gives, and its hashes."""
     scores = decoded.measurements.scores(first, last, clip.span.duration_s)
     scores |= {"height": float(facts.height), "width": float(facts.width)}
-    if settings.watermark.enabled:
-        scores["watermark"] = decoded.overlay.probability(first, last)
+    watermark = decoded.overlay.probability(first, last) if settings.watermark.enabled else None
+    if watermark is not None:
+        scores["watermark"] = watermark
     hashes = decoded.measurements.hashes(first, last, settings.analysis.num_hashes)
     return replace(clip, phash=hashes).with_scores(**{name: round(value, 6) for name, value in scores.items()})
 

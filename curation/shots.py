@@ -195,19 +195,26 @@ def _trim(boundary: Boundary, settings: ClipSettings) -> int:
 
 
 def _split(ticks: np.ndarray, first: int, last: int, time_base: float, max_s: float | None) -> list[int]:
-    """Frame indices first … last that divide a stretch into the fewest equal parts, none longer than `max_s`."""
+    """Frame indices first … last that divide a stretch into the fewest equal parts, none longer than `max_s`.
+
+    Only a single frame that is longer than that is a part of its own. Where frames are so long that no equal parts
+    will do, each part is as long as it may be.
+    """
     if max_s is None:
         return [first, last]
     start, end = int(ticks[first]), int(ticks[last])
-    num_parts = max(1, int(np.ceil((end - start) * time_base / max_s)))
-    while True:
+    fewest = max(1, int(np.ceil((end - start) * time_base / max_s)))
+    for num_parts in (fewest, fewest + 1):
         ideal = [start + (end - start) * part / num_parts for part in range(1, num_parts)]
         inner = [int(np.searchsorted(ticks[first:last], tick)) + first for tick in ideal]
         bounds = sorted({first, *inner, last})
-        longest = max(ticks[b] - ticks[a] for a, b in pairwise(bounds))
-        if longest * time_base <= max_s or num_parts >= last - first:
+        if max(ticks[b] - ticks[a] for a, b in pairwise(bounds)) * time_base <= max_s:
             return bounds
-        num_parts += 1
+    bounds = [first]
+    for index in range(first + 1, last):
+        if (ticks[index + 1] - ticks[bounds[-1]]) * time_base > max_s:
+            bounds.append(index)
+    return [*bounds, last]
 
 
 def to_span(stretch: Stretch, pts: Sequence[int], end_pts: int, time_base_num: int, time_base_den: int) -> Span:

@@ -5,10 +5,13 @@ import random
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+
+from curation.devices import one_thread
 
 WINDOW, STEP, MARGIN = 100, 50, 25  # frames the network sees, advances by, and does not judge on either side
 HEIGHT, WIDTH = 27, 48
@@ -107,7 +110,7 @@ def weights_path() -> Path:
 
 
 @cache
-def _network(device: str) -> torch.nn.Module:
+def _network(device: str) -> Any:
     weights_path()
     deterministic = torch.are_deterministic_algorithms_enabled()
     random_state, numpy_state = random.getstate(), np.random.get_state()
@@ -125,6 +128,7 @@ def _network(device: str) -> torch.nn.Module:
 def _predict(window: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
     """Both heads in [0, 1] for the middle 50 of 100 frames (T 27 48 3) uint8."""
     frames = torch.from_numpy(window).to(device)[None]
-    single, many = _network(device).predict_raw(frames)
+    with one_thread():
+        single, many = _network(device).predict_raw(frames)
     judged = slice(MARGIN, MARGIN + STEP)
     return single[0, judged, 0].cpu().numpy(), many[0, judged, 0].cpu().numpy()

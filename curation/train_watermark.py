@@ -1,0 +1,186 @@
+"""Trains the watermark network on synthetic overlays over clean clips.
+
+    python -m curation.train_watermark --data DIR --exclude watermarks.csv --output curation/weights/watermark
+
+`--data` holds clean single-shot clips at any depth. `--exclude` is a CSV whose column `clean_twin` names clips that a
+benchmark uses; they are left out. One style of mark (`center`) is never trained on: it tells whether the network knows
+marks or only these styles.
+"""
+
+import argparse
+import csv
+import random
+import zlib
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from curation.measurements import Measurements
+from curation.overlay_network import OverlayNetwork, as_input, save
+from curation.overlay_synthesis import STYLES, apply, overlay, recompressed
+from curation.watermark import MIN_SAMPLES, gradients
+from media.decode import decode_frames
+from schemas.states import Rejection
+
+HELD_OUT_STYLE = "center"
+VALIDATION_SHARE = 0.12
+MAX_SAMPLES = 20  # frames of one example
+WIDTH, BATCH = 8, 32
+
+
+@dataclass(frozen=True)
+class Example:
+    """Mean gradients (3 H W) float16 of a stretch, with or without a mark."""
+
+    maps: np.ndarray
+    style: str  # "clean" or the mark's
+    clip: str
+
+
+def examples_of(path: Path, name: str, marks: int = 2, max_side: int = 256) -> list[Example]:
+    """The clean stretches of a clip, and each again under `marks` random overlays."""
+    generator = random.Random(zlib.crc32(name.encode()))
+    measurements, grays = Measurements(), []
+    for frame in decode_frames(path, max_side=max_side):
+        taken = measurements.push(frame.image, frame.pts, frame.time_base)
+        if taken.sampled:
+            grays.append(taken.gray)
+        if len(grays) == 2 * MAX_SAMPLES:
+            break
+    found: list[Example] = []
+    for start in range(0, len(grays), MAX_SAMPLES):
+        stretch = np.stack(grays[start : start + MAX_SAMPLES])
+        if len(stretch) < MIN_SAMPLES:
+            continue
+        for mark in range(marks + 1):
+            style = generator.choice(STYLES) if mark else "clean"
+            frames = apply(stretch, overlay(stretch.shape[1], stretch.shape[2], style, generator)) if mark else stretch
+            found.append(Example(_mean_gradients(recompressed(frames, generator.randint(35, 95))), style, name))
+    return found
+
+
+def _mean_gradients(frames: np.ndarray) -> np.ndarray:
+    parts = [gradients(frame) for frame in frames]
+    return np.stack([np.mean([part[plane] for part in parts], axis=0) for plane in range(3)]).astype(np.float16)
+
+
+def train(examples: list[Example], epochs: int, seed: int) -> tuple[OverlayNetwork, float, float]:
+    """The network and its calibration (scale, bias) on clips it has not seen."""
+    torch.manual_seed(seed)
+    generator = random.Random(seed)
+    train_set, validation = split(examples)
+    network = OverlayNetwork(WIDTH)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
+    steps = epochs * len(batches(train_set, generator))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    for epoch in range(epochs):
+        network.train()
+        losses = []
+        for batch in batches(train_set, generator):
+            maps = torch.from_numpy(np.stack([example.maps for example in batch]).astype(np.float32))
+            target = torch.tensor([float(example.style != "clean") for example in batch])
+            loss = F.binary_cross_entropy_with_logits(network(as_input(*maps.unbind(1))), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        seen = report(network, validation)
+        print(f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}; found at 3 % of clean: {seen}", flush=True)
+    return network, *calibrate(network, validation)
+
+
+def split(examples: list[Example]) -> tuple[list[Example], list[Example]]:
+    """Training and validation examples; by clip, and the held-out style in validation only."""
+    training, validation = [], []
+    for example in examples:
+        if zlib.crc32(f"split {example.clip}".encode()) / 2**32 < VALIDATION_SHARE:
+            validation.append(example)
+        elif example.style != HELD_OUT_STYLE:
+            training.append(example)
+    return training, validation
+
+
+def batches(examples: list[Example], generator: random.Random) -> list[list[Example]]:
+    """Shuffled batches of pictures of one size each; a rest of fewer than 4 waits its turn."""
+    by_shape: dict[tuple[int, ...], list[Example]] = defaultdict(list)
+    for example in generator.sample(examples, len(examples)):
+        by_shape[example.maps.shape].append(example)
+    found = [group[start : start + BATCH] for group in by_shape.values() for start in range(0, len(group), BATCH)]
+    found = [batch for batch in found if len(batch) >= 4]
+    generator.shuffle(found)
+    return found
+
+
+@torch.inference_mode()
+def logits_of(network: OverlayNetwork, examples: list[Example]) -> np.ndarray:
+    network.eval()
+    maps = (torch.from_numpy(example.maps.astype(np.float32)) for example in examples)
+    return np.array([float(network(as_input(*planes)[None])) for planes in maps])
+
+
+def report(network: OverlayNetwork, examples: list[Example]) -> str:
+    """Share of each kind above the logit that 3 % of the clean examples pass."""
+    logits = logits_of(network, examples)
+    styles = np.array([example.style for example in examples])
+    limit = float(np.quantile(logits[styles == "clean"], 0.97)) if (styles == "clean").any() else 0.0
+    shares = {style: float(np.mean(logits[styles == style] > limit)) for style in STYLES if (styles == style).any()}
+    return " ".join(f"{style} {share:.2f}" for style, share in shares.items())
+
+
+def calibrate(network: OverlayNetwork, examples: list[Example]) -> tuple[float, float]:
+    """Platt's scale and bias; both classes count as much."""
+    logits = torch.tensor(logits_of(network, examples), dtype=torch.float64)
+    marked = torch.tensor([float(example.style != "clean") for example in examples], dtype=torch.float64)
+    weight = torch.where(marked > 0, 0.5 / marked.sum(), 0.5 / (1 - marked).sum())
+    parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([parameters], max_iter=100)
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = F.binary_cross_entropy_with_logits(
+            parameters[0] * logits + parameters[1], marked, weight, reduction="sum"
+        )
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    scale, bias = parameters.detach().tolist()
+    return scale, bias
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of clean clips")
+    parser.add_argument("--exclude", type=Path, help="CSV with a column clean_twin")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)  # the weights do not depend on how many cores there are
+    excluded: set[str] = set()
+    if arguments.exclude:
+        with arguments.exclude.open() as stream:
+            excluded = {Path(row["clean_twin"]).name for row in csv.DictReader(stream)}
+    paths = sorted(path for folder in arguments.data for path in folder.rglob("*") if path.is_file())
+    examples: list[Example] = []
+    for path in paths:
+        if path.name not in excluded:
+            try:
+                examples += examples_of(path, path.name)
+            except Rejection as rejection:
+                print(f"{path.name} is left out: {rejection}")
+    print(f"{len(examples)} examples of {len(paths)} clips")
+    network, scale, bias = train(examples, arguments.epochs, arguments.seed)
+    save(network, arguments.output, width=WIDTH, scale=scale, bias=bias)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,137 @@
+"""Overlays: how they are drawn, the network that sees them, and the evidence over time."""
+
+import random
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from curation.measurements import Measurements
+from curation.overlay_network import OverlayNetwork, as_input, load, probability, save
+from curation.overlay_synthesis import STYLES, apply, overlay, recompressed
+from curation.train_watermark import Example, batches, examples_of, split, train
+from curation.watermark import OverlayEvidence, gradients
+from tests.curation.pictures import make_video, scene
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_overlays_are_marks_of_part_of_the_picture_and_depend_on_the_seed_alone(style):
+    level, opacity = overlay(144, 256, style, random.Random(5))
+    again = overlay(144, 256, style, random.Random(5))
+    assert np.array_equal(level, again[0]) and np.array_equal(opacity, again[1])
+    assert level.shape == opacity.shape == (144, 256)
+    assert level.min() >= 0 and level.max() <= 255 and opacity.min() >= 0 and opacity.max() <= 1
+    assert 0.001 < np.mean(opacity > 0.1) < 0.6
+    assert not np.array_equal(opacity, overlay(144, 256, style, random.Random(6))[1])
+
+
+def test_an_overlay_changes_only_where_it_is_opaque():
+    frames = np.full((2, 60, 80), 100, np.uint8)
+    opacity = np.zeros((60, 80), np.float32)
+    opacity[10:20] = 0.5
+    marked = apply(frames, (np.full((60, 80), 200, np.float32), opacity))
+    assert (marked[:, 10:20] == 150).all() and (marked[:, 20:] == 100).all()
+    assert recompressed(marked, 90).shape == marked.shape
+
+
+def test_gradients_are_per_pixel():
+    ramp = np.tile(np.arange(0, 100, 2, dtype=np.uint8), (20, 1))
+    x, y, size = gradients(ramp)
+    assert np.allclose(x[5:-5, 5:-5], 2) and np.allclose(y[5:-5, 5:-5], 0) and np.allclose(size[5:-5, 5:-5], 2)
+
+
+def test_the_network_takes_any_size_and_reaches_its_input():
+    network = OverlayNetwork()
+    for shape in ((64, 64), (144, 256), (256, 100)):
+        maps = torch.randn(2, 3, *shape, requires_grad=True)
+        logits = network(as_input(maps[:, 0], maps[:, 1], maps[:, 2].abs()))
+        assert logits.shape == (2,)
+        logits.sum().backward()
+        assert maps.grad.abs().sum() > 0
+
+
+def test_saved_and_loaded_it_gives_the_same(tmp_path):
+    torch.manual_seed(0)
+    network = OverlayNetwork().eval()
+    save(network, tmp_path, width=8, scale=2.0, bias=-1.0)
+    loaded, scale, bias = load(str(tmp_path))
+    maps = torch.randn(1, 4, 40, 40)
+    assert (scale, bias) == (2.0, -1.0)
+    assert torch.equal(network(maps), loaded(maps))
+
+
+def evidence_of(frames):
+    measurements, evidence = Measurements(), OverlayEvidence()
+    for index, frame in enumerate(frames):
+        evidence.push(measurements.push(frame, index, Fraction(1, 24)), index)
+    evidence.finish()
+    return evidence
+
+
+def marked(frames):
+    """With a word in the lower right corner."""
+    layer = np.zeros(frames.shape[1:3], np.uint8)
+    size = frames.shape[1] / 240
+    cv2.putText(
+        layer, "SAMPLE TV", (int(frames.shape[2] * 0.55), int(frames.shape[1] * 0.93)), 0, size, 255, 1, cv2.LINE_AA
+    )
+    share = 0.7 * (layer / 255.0)[None, :, :, None]
+    return (frames * (1 - share) + 255 * share).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_mark_over_a_moving_scene_is_more_probable_than_none(seed):
+    frames = scene(60, seed, height=144, width=256, speed=4)
+    clean, with_mark = evidence_of(frames).probability(0, 60), evidence_of(marked(frames)).probability(0, 60)
+    assert 0 <= clean < 0.5 < with_mark <= 1
+
+
+def test_evidence_is_kept_shot_by_shot():
+    plain, with_mark = scene(48, 1, 144, 256, 4), marked(scene(48, 2, 144, 256, 4))
+    evidence = evidence_of(np.concatenate([plain, with_mark]))
+    assert evidence.probability(48, 96) > evidence_of(plain).probability(0, 48)
+
+
+def test_too_few_frames_are_no_evidence():
+    assert evidence_of(scene(5, 1)).probability(0, 5) is None
+
+
+def test_probability_is_a_pure_function():
+    planes = [np.random.default_rng(0).normal(size=(60, 80)).astype(np.float32) for _ in range(2)]
+    size = np.hypot(*planes) + 0.1
+    first = probability(*planes, size)
+    assert 0 <= first <= 1 and probability(*planes, size) == first
+
+
+def test_examples_come_in_threes_and_the_held_out_style_is_never_trained_on(tmp_path):
+    path = make_video(tmp_path / "a.mp4", scene(54, 3, 144, 256, 4))
+    found = examples_of(path, "a.mp4")
+    assert len(found) == 3 and found[0].style == "clean" and found[0].maps.shape == (3, 144, 256)
+    assert all(np.array_equal(a.maps, b.maps) for a, b in zip(found, examples_of(path, "a.mp4"), strict=True))
+    many = [Example(found[0].maps, style, str(i)) for i in range(40) for style in ("clean", *STYLES)]
+    training, validation = split(many)
+    assert "center" not in {e.style for e in training} and "center" in {e.style for e in validation}
+    assert not {e.clip for e in training} & {e.clip for e in validation}
+    assert sum(map(len, batches(training, random.Random(0)))) >= len(training) - 3
+
+
+def test_training_learns_to_tell_a_mark(capsys):
+    generator = random.Random(0)
+    examples = []
+    for index in range(20):
+        frames = np.stack(
+            [np.random.default_rng(index * 10 + t).integers(90, 110, (48, 64), np.uint8) for t in range(4)]
+        )
+        layer = np.zeros((48, 64), np.float32)
+        layer[20:28, 10:50] = np.indices((8, 40)).sum(0) // 2 % 2
+        for style, stack in (("clean", frames), ("logo", apply(frames, (np.full((48, 64), 230, np.float32), layer)))):
+            planes = [np.mean([gradients(f)[p] for f in stack], axis=0) for p in range(3)]
+            examples.append(Example(np.stack(planes).astype(np.float16), style, str(index)))
+    generator.shuffle(examples)
+    network, scale, bias = train(examples, epochs=6, seed=0)
+    with torch.inference_mode():
+        for example in examples:
+            logit = network(as_input(*torch.from_numpy(example.maps.astype(np.float32)))[None])[0]
+            assert (scale * logit + bias > 0) == (example.style != "clean")
