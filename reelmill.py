@@ -34,6 +34,13 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "raw video to scored single-shot clips, a ledger and a report",
             "curation.settings:CURATE",
         ),
+        Command(
+            "retune",
+            "beam_jobs.retune:main",
+            "what other limits would keep, from the stored scores; --apply makes it so",
+            "curation.run_settings:RETUNE",
+        ),
+        Command("explain", "curation.explain:main", "the whole history of one source or clip"),
         Command("report", "curation.report:main", "builds report.html of a curated run again"),
         Command(
             "tokenize",
@@ -60,6 +67,12 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "training.generate:main",
             "video with sound from text, an image, video or audio",
             "training.generate_settings:GENERATE",
+        ),
+        Command(
+            "evaluate",
+            "training.evaluate:main",
+            "figures of a model on held-out clips, beside baselines",
+            "training.evaluate_settings:EVALUATE",
         ),
         Command(
             "evaluate",
