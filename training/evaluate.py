@@ -91,7 +91,7 @@ class Evaluation:
     def _batch(
         self, task: str, samples: Sequence[TokenSample], given: int = 1, texts: Sequence[np.ndarray] | None = None
     ) -> TensorBatch:
-        chosen = texts or [None] * len(samples)
+        chosen: Sequence[np.ndarray | None] = texts or [None] * len(samples)
         rows = [
             self.generator.layout.build(task, sample, given=given, text=text)
             for sample, text in zip(samples, chosen, strict=True)

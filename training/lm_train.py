@@ -166,6 +166,20 @@ def formats_of(dataset: ShardDataset) -> dict[str, Any]:
     return {"num_frames": info.num_frames, "fps": list(info.fps), "grids": grids, "audio": audio}
 
 
+def servable_tasks(weights: dict[str, float], dataset: ShardDataset) -> list[str]:
+    """Tasks with a weight that the data set can train; what the model will say it knows."""
+    has = {"video", "commit"} | set(dataset.info.members)
+    if formats_of(dataset)["audio"] is None:
+        has.discard("audio")
+    wanted = {name: find_task(name) for name, weight in weights.items() if weight > 0}
+    return sorted(
+        name
+        for name, task in wanted.items()
+        if (not task.audio_in and not task.audio_out) or "audio" in has
+        if has.issuperset(kind for kind in task.video_in if kind in ("commit", "structure"))
+    )
+
+
 def make_model(settings: LmSettings, dataset: ShardDataset) -> ReelLm:
     """A model with fresh weights, fit for the data set; the weights are a function of the seed."""
     info, sizes = dataset.info, settings.model
@@ -186,7 +200,7 @@ def make_model(settings: LmSettings, dataset: ShardDataset) -> ReelLm:
         audio_levels=audio.num_quantizers if audio else 1, audio_codebook_size=audio.codebook_size if audio else 1,
         temporal_stride=video.strides[0] if video.strides else 4, max_position_embeddings=32768,
         tokenizers=tokenizer_dicts(info.tokenizers, MEMBERS), formats=formats_of(dataset),
-        tasks=sorted(name for name, weight in settings.tasks.items() if weight > 0),
+        tasks=servable_tasks(settings.tasks, dataset),
     )  # fmt: skip
     model = ReelLm(config)
     if empty is not None:

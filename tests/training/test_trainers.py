@@ -84,6 +84,12 @@ def test_model_of_the_output_folder_is_the_trained_one(token_data, tmp_path):
     assert upscaler.config.formats["scale"] == [1, 2, 2]
 
 
+def test_model_knows_only_the_tasks_its_data_could_train(token_data, tmp_path):
+    tasks = {"t2v": 1.0, "v2a": 1.0, "stylize": 1.0, "a2v": 0.0}
+    train_lm(lm_settings(token_data.folder, tmp_path, tasks=tasks), QUIET)
+    assert ReelLm.from_pretrained(tmp_path, use_safetensors=True).config.tasks == ["t2v", "v2a"]
+
+
 def test_accumulation_equals_a_larger_batch(token_data, tmp_path):
     changes = {"tasks": {"unconditional": 1.0}, "drop_text": 0.0}
     loops = [replace(LOOP, steps=1, batch_size=size, accumulate=2 // size, save_every=0) for size in (1, 2)]
