@@ -54,8 +54,8 @@ class Stage:
         return shlex.join(["reelmill", *self.argv])
 
 
-def stages(settings: DemoSettings) -> list[Stage]:
-    """The commands in their order."""
+def stages(settings: DemoSettings) -> list[tuple[Stage, ...]]:
+    """The commands in their order; those in one tuple do not need each other and run side by side."""
     root, seed = Path(settings.output), str(settings.seed)
     manifest, curated, tokens = str(root / "videos" / "manifest.csv"), str(root / "curated"), str(root / "tokens")
     lm, upscaler, video = str(root / "lm"), str(root / "super-resolution"), str(root / "generated.mp4")
@@ -63,20 +63,25 @@ def stages(settings: DemoSettings) -> list[Stage]:
     curate = ("curate", "--input", manifest, "--output", curated, "--config", "demo")
     tokenize = ("tokenize", "--input", curated, "--output", tokens, "--config", "demo")
     generate = ("generate", "--model", lm, "--task", "t2v", "--prompt", settings.prompt)
+    train_lm = Stage(
+        "train lm", "a small language model", ("train", "lm", *train, "--config", "lm-demo", "--output", lm)
+    )
+    train_upscaler = Stage(
+        "train super-resolution",
+        "a small upscaler",
+        ("train", "super-resolution", *train, "--config", "super-resolution-demo", "--output", upscaler),
+    )
     return [
-        Stage("curate", "shots, scores, filters, clips", curate),
-        Stage("tokenize", "clips to token shards", tokenize),
-        Stage("inspect", "what the shards hold, decoded", ("inspect", tokens, "--decode", str(root / "decoded"))),
-        Stage("train lm", "a small language model", ("train", "lm", "--config", "lm-demo", *train, "--output", lm)),
-        Stage(
-            "train super-resolution",
-            "an upscaler",
-            ("train", "super-resolution", "--config", "super-resolution-demo", *train, "--output", upscaler),
-        ),
-        Stage(
-            "generate",
-            "text to video with sound",
-            (*generate, "--super_resolution", upscaler, "--output", video, "--seed", seed),
+        (Stage("curate", "shots, scores, filters, clips", curate),),
+        (Stage("tokenize", "clips to token shards", tokenize),),
+        (Stage("inspect", "what the shards hold, decoded", ("inspect", tokens, "--decode", str(root / "decoded"))),),
+        (train_lm, train_upscaler),
+        (
+            Stage(
+                "generate",
+                "text to video with sound",
+                (*generate, "--super_resolution", upscaler, "--output", video, "--seed", seed),
+            ),
         ),
     ]
 
@@ -95,16 +100,14 @@ def main(argv: list[str]) -> int:
     began = time.perf_counter()
     write_videos(root / "videos")
     todo = stages(settings)
-    for number, stage in enumerate(todo, 1):
-        print(f"{number}/{len(todo)}  {stage.name}: {stage.does}\n     $ {stage.shown}", flush=True)
-        log = root / "logs" / f"{number}-{stage.name.replace(' ', '-')}.log"
-        seconds, status = _run(stage, log)
-        lines = _last_lines(log, 1 if status == 0 else 15)
-        print("\n".join(f"     {line}" for line in lines))
-        if status:
-            print(f"error: `{stage.shown}` ended with status {status}; its output is in {log}", file=sys.stderr)
-            return 1
-        print(f"     {seconds:.0f} s", flush=True)
+    total, number = sum(len(group) for group in todo), 0
+    for group in todo:
+        for stage in group:
+            number += 1
+            print(f"{number}/{total}  {stage.name}: {stage.does}\n     $ {stage.shown}", flush=True)
+        failed = _run(group, root / "logs")
+        if failed is not None:
+            return failed
     (root / "index.html").write_text(index_page(settings, root))
     print(_closing(root, time.perf_counter() - began, settings))
     return 0
@@ -151,26 +154,40 @@ def write_videos(folder: Path) -> Path:
     return manifest
 
 
-def _run(stage: Stage, log: Path) -> tuple[float, int]:
-    """Seconds and exit status of a stage; what it prints goes to the log, and its last line to a terminal meanwhile."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+def _run(group: tuple[Stage, ...], logs: Path) -> int | None:
+    """Runs the stages side by side; 1 where one of them fails, else None."""
+    logs.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    command = [sys.executable, "-m", "reelmill", *stage.argv]
+    with contextlib.ExitStack() as stack:
+        running = []
+        for stage in group:
+            log = logs / f"{stage.name.replace(' ', '-')}.log"
+            file = stack.enter_context(log.open("wb"))
+            command = [sys.executable, "-m", "reelmill", *stage.argv]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+            running.append((stage, stack.enter_context(process), log))
+        _watch([(process, log) for _, process, log in running], began)
+    for stage, process, log in running:
+        print("\n".join(f"     {line}" for line in _last_lines(log, 15 if process.returncode else 1)))
+        if process.returncode:
+            print(f"error: `{stage.shown}` ended with status {process.returncode}; see {log}", file=sys.stderr)
+            return 1
+    print(f"     {time.perf_counter() - began:.0f} s", flush=True)
+    return None
+
+
+def _watch(running: list[tuple[subprocess.Popen[bytes], Path]], began: float) -> None:
+    """Waits for all processes; meanwhile shows the last line of each on a terminal."""
     live = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns - 1
-    with (
-        log.open("wb") as file,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT) as process,
-    ):
-        while process.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.5)
-            if live:
-                line = f"     {time.perf_counter() - began:.0f} s  {''.join(_last_lines(log, 1))}"[:width]
-                print(f"\r\x1b[K{line}", end="", flush=True)
+    while waiting := [process for process, _ in running if process.poll() is None]:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            waiting[0].wait(0.5)
+        if live:
+            lines = " | ".join("".join(_last_lines(log, 1)) for _, log in running)
+            print(f"\r\x1b[K{f'     {time.perf_counter() - began:.0f} s  {lines}'[:width]}", end="", flush=True)
     if live:
         print("\r\x1b[K", end="")
-    return time.perf_counter() - began, process.returncode
 
 
 def _last_lines(log: Path, count: int) -> list[str]:

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
         "Says what is installed and reachable here, and what to do about what is not.",
         ["reelmill doctor", "reelmill doctor --models [Salesforce/blip2-opt-2.7b,models/t5]"],
     )
-    checks = []
+    checks: list[Check] = []
     group = ""
     for check in all_checks(settings):
         if check.group != group:

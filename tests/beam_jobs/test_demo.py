@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def test_videos_and_manifest(tmp_path: Path) -> None:
     assert all(source.caption and Path(source.uri).stat().st_size > 100_000 for source in sources)
 
 
-@pytest.mark.parametrize("stage", stages(DemoSettings()), ids=lambda stage: stage.name)
+@pytest.mark.parametrize("stage", chain.from_iterable(stages(DemoSettings())), ids=lambda stage: stage.name)
 def test_command_lines_are_understood(stage) -> None:
     command, argv = reelmill.find_command(list(stage.argv))
     if command.line:
