@@ -54,6 +54,16 @@ def main(argv: Sequence[str]) -> int:
         RuntimeError: the job broke.
     """
     settings, flags = CURATE.parse(argv)
+    return curate(settings, flags)
+
+
+def curate(settings: CurateSettings, flags: Sequence[str]) -> int:
+    """A run of these settings, on what Beam makes of the flags; returns the exit status.
+
+    Raises:
+        ValueError, FileNotFoundError: the input, a model or a flag is wrong.
+        RuntimeError: the job broke.
+    """
     sources = read_sources(settings)
     options = beam_options(flags, len(sources))
     job = CurateJob.of(settings)

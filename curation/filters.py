@@ -1,39 +1,60 @@
 """Verdicts: a pure function of a clip's stored scores and the thresholds."""
 
+from dataclasses import dataclass
+
 from curation.settings import FilterSettings
 from schemas.records import Clip, Verdict
 from schemas.scores import SCORES, Score
 from schemas.states import ClipState
 
 CHEAP_STAGES = frozenset({"shots", "watermark"})  # known after the one decode, before any large model runs
+CHEAP_SCORES = tuple(score for score in SCORES if score.stage in CHEAP_STAGES)
 
 
-def verdict(clip: Clip, filters: FilterSettings) -> Verdict | None:
-    """The first limit that the clip's scores miss, in the order of `schemas.scores`; None where it passes them all.
+@dataclass(frozen=True)
+class Limit:
+    """One end of what a score may be. Of a row of them, the first that a clip misses is its verdict.
 
     Limits are inclusive: a score equal to its limit passes. A NaN passes no limit.
     """
-    return _first(clip, filters, SCORES, filters.missing == "reject")
+
+    score: Score
+    side: str  # "min", "max", or "no": there must be a value at all
+    value: float = 0.0
+
+    @property
+    def reason(self) -> str:
+        return f"{self.side}_{self.score.name}"
+
+
+def limits(filters: FilterSettings, scores: tuple[Score, ...] = SCORES) -> tuple[Limit, ...]:
+    """The limits that are on, in the order in which clips meet them: that of `schemas.scores`."""
+    found: list[Limit] = []
+    for score in scores:
+        ends = [(side, getattr(filters, f"{side}_{score.name}")) for side in ("min", "max")]
+        on = [Limit(score, side, value) for side, value in ends if value is not None]
+        if on and filters.missing == "reject":
+            found.append(Limit(score, "no"))
+        found += on
+    return tuple(found)
+
+
+def verdict(clip: Clip, filters: FilterSettings) -> Verdict | None:
+    """The first limit that the clip's scores miss; None where it passes them all."""
+    return _first(clip, limits(filters))
 
 
 def cheap_verdict(clip: Clip, filters: FilterSettings) -> Verdict | None:
     """`verdict` over the scores that need no large model, so that such models never see what would not be kept."""
-    cheap = tuple(score for score in SCORES if score.stage in CHEAP_STAGES)
-    return _first(clip, filters, cheap, filters.missing == "reject")
+    return _first(clip, limits(filters, CHEAP_SCORES))
 
 
-def _first(clip: Clip, filters: FilterSettings, scores: tuple[Score, ...], reject_missing: bool) -> Verdict | None:
-    for score in scores:
-        low, high = getattr(filters, f"min_{score.name}"), getattr(filters, f"max_{score.name}")
-        if low is None and high is None:
-            continue
-        value = clip.scores.get(score.name)
+def _first(clip: Clip, ordered: tuple[Limit, ...]) -> Verdict | None:
+    for limit in ordered:
+        value = clip.scores.get(limit.score.name)
         if value is None:
-            if reject_missing:
-                return Verdict(ClipState.FILTERED, score.stage, f"no_{score.name}")
-            continue
-        if low is not None and not value >= low:
-            return Verdict(ClipState.FILTERED, score.stage, f"min_{score.name}", value, low)
-        if high is not None and not value <= high:
-            return Verdict(ClipState.FILTERED, score.stage, f"max_{score.name}", value, high)
+            if limit.side == "no":
+                return Verdict(ClipState.FILTERED, limit.score.stage, limit.reason)
+        elif (limit.side == "min" and not value >= limit.value) or (limit.side == "max" and not value <= limit.value):
+            return Verdict(ClipState.FILTERED, limit.score.stage, limit.reason, value, limit.value)
     return None
