@@ -1,10 +1,12 @@
 """Tokenizers by name: built in, from a local folder, or from the Hugging Face hub.
 
 A video or audio tokenizer is a folder with `config.json` (`model_type`, `name`, `config`) and
-`model.safetensors`; a text encoder is what `save_pretrained` of transformers writes.
+`model.safetensors`, or one of the layouts in `published`; a text encoder is what `save_pretrained` of transformers
+writes.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ from torch import nn
 
 from tokenize_shards.base import AudioTokenizer, TextEncoder, VideoTokenizer, default_device, fingerprint
 from tokenize_shards.magvit2 import Magvit2, Magvit2Config
+from tokenize_shards.published import VIDEO_FILES, load_published_video
 from tokenize_shards.soundstream import SoundStream, SoundStreamConfig
 from tokenize_shards.text import TransformersTextEncoder, minilm_folder
 
@@ -34,7 +37,8 @@ def load_video_tokenizer(name_or_path: str | Path, device: str | torch.device | 
     """A video tokenizer ready to encode, on `device` (by default cuda when there is one).
 
     Args:
-        name_or_path: a built-in name (`magvit2-tiny`), a folder, or a hub id.
+        name_or_path: a built-in name (`magvit2-tiny`), a folder, or a hub id; the folder (or repository) is one of
+            ours, holds Open-MAGVIT2's `.ckpt` (which may also be named itself), or a TorchScript pair.
 
     Raises:
         FileNotFoundError: there is no such folder, built-in name, or hub repository within reach.
@@ -90,29 +94,36 @@ def save_tokenizer(model: nn.Module, folder: Path, dtype: torch.dtype = torch.fl
     return fingerprint(json.loads(json.dumps(config)), folder / "model.safetensors")
 
 
-def resolve(name_or_path: str | Path, built_in: str) -> Path:
+def resolve(name_or_path: str | Path, built_in: str, further_files: Sequence[str] = ()) -> Path:
     """The local folder of a name; hub repositories are downloaded (or taken from the local cache).
 
     Args:
         built_in: the names that need no download, for the message.
+        further_files: patterns of files to take besides the usual; a local file of such a name is given as it is.
     """
     path = Path(name_or_path)
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and any(path.match(pattern) for pattern in further_files)):
         return path
     where = f"it is not a folder here, not built in ({built_in})"
     if path.is_absolute() or str(name_or_path).startswith(".") or str(name_or_path).count("/") != 1:
         raise FileNotFoundError(f"no model {str(name_or_path)!r}: {where}, and no hub id (OWNER/NAME)")
     try:
-        return Path(
-            snapshot_download(str(name_or_path), allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"])
-        )
+        patterns = ["*.json", "*.safetensors", "*.model", "*.txt", *further_files]
+        return Path(snapshot_download(str(name_or_path), allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(f"no model {str(name_or_path)!r}: {where}, and the hub says: {error}") from error
 
 
 def _load(name_or_path: str | Path, types: dict[str, Any], kind: str, device: str | torch.device | None) -> nn.Module:
     folder = BUILT_IN / str(name_or_path) if str(name_or_path) in built_in_names() else None
-    folder = folder or resolve(name_or_path, ", ".join(built_in_names()))
+    further_files = VIDEO_FILES if kind == "video" else ()
+    folder = folder or resolve(name_or_path, ", ".join(built_in_names()), further_files)
+    model = load_published_video(folder) if kind == "video" else None
+    model = model or _load_ours(folder, types, kind)
+    return model.eval().requires_grad_(False).to(default_device(device))
+
+
+def _load_ours(folder: Path, types: dict[str, Any], kind: str) -> nn.Module:
     saved = _read_config(folder, f"the {kind} tokenizer: config.json and model.safetensors")
     if saved.get("model_type") not in types:
         article = "an" if kind[0] in "aeiou" else "a"
@@ -129,7 +140,7 @@ def _load(name_or_path: str | Path, types: dict[str, Any], kind: str, device: st
     except RuntimeError as error:
         raise ValueError(f"{weights} does not fit its config.json: {error}") from error
     model.fingerprint = fingerprint(saved, weights)
-    return model.eval().requires_grad_(False).to(default_device(device))
+    return model
 
 
 def _read_config(folder: Path, expected: str) -> dict[str, Any]:
