@@ -63,6 +63,12 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "training.settings:TRAIN_SUPER_RESOLUTION",
         ),
         Command(
+            "train maskgit",
+            "training.maskgit_train:main",
+            "the masked transformer of stories, from token shards",
+            "training.settings:TRAIN_MASKGIT",
+        ),
+        Command(
             "generate",
             "training.generate:main",
             "video with sound from text, an image, video or audio",

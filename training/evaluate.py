@@ -91,7 +91,9 @@ class Evaluation:
     def _batch(
         self, task: str, samples: Sequence[TokenSample], given: int = 1, texts: Sequence[np.ndarray] | None = None
     ) -> TensorBatch:
-        chosen: Sequence[np.ndarray | None] = texts or [None] * len(samples)
+        chosen: list[np.ndarray | None] = [None] * len(samples)
+        if texts is not None:
+            chosen = list(texts)
         rows = [
             self.generator.layout.build(task, sample, given=given, text=text)
             for sample, text in zip(samples, chosen, strict=True)

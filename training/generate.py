@@ -1,38 +1,31 @@
 """`reelmill generate`: files in, tokens through the language model, an mp4 with sound and a contact sheet out."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress, TextColumn
 
 from media import storage
 from media.encode import contact_sheet, jpeg_bytes, write_video
 from schemas.shards import TokenSample
 from tokenize_shards.base import default_device
 from tokenize_shards.round_trip import encode_frames
-from training.generate_inputs import Format, input_samples, model_format
-from training.generate_settings import GENERATE, GenerateSettings
-from training.generation import Generator
+from training.generate_inputs import Format, input_samples, model_format, with_video
+from training.generate_settings import GENERATE, GenerateSettings, SamplingSettings
+from training.generation import Generator, Progress
+from training.generation_progress import progress
 from training.lm import ReelLm
-from training.model_folder import Tokenizers, load_model
+from training.maskgit import MaskGitConfig
+from training.maskgit_generate import MaskedSession
+from training.model_folder import Tokenizers, load_model, model_type
+from training.reel import Part, Reel, Result, parts_of, read_story
 from training.super_resolution import SuperResolution
 
 COLUMNS = 8  # of the contact sheet
-
-
-@dataclass
-class Result:
-    """One generated clip: pictures (T H W 3) uint8, and sound (T,) in [-1, 1] or None."""
-
-    frames: np.ndarray
-    sound: np.ndarray | None = None
 
 
 class Session:
@@ -47,6 +40,7 @@ class Session:
         self.generator = Generator(model, tokenizers, device, upscaler)
         self.format = model_format(model, tokenizers, settings.size)
         self.random = torch.Generator().manual_seed(settings.seed)
+        self.tokenizers = tokenizers
         self._check_task()
 
     def _upscaler(self, tokenizers: Tokenizers, device: torch.device) -> SuperResolution | None:
@@ -64,9 +58,11 @@ class Session:
 
     def _check_task(self) -> None:
         task, known = self.settings.task, self.generator.model.config.tasks or []
-        if task not in known:
+        needed = {"story": ("t2v", "continue")}.get(task, (task,))
+        if not set(needed) <= set(known):
             raise ValueError(
-                f"the model in {self.settings.model} was not trained for {task}; it knows {', '.join(known)}"
+                f"the model in {self.settings.model} was not trained for {' and '.join(needed)}; it knows "
+                f"{', '.join(known)}"
             )
         if self.settings.duration_s is not None and "continue" not in known:
             raise ValueError(f"--duration_s needs a model trained for continue; this one knows {', '.join(known)}")
@@ -86,55 +82,59 @@ class Session:
             )  # fmt: skip
         if inputs.frames is not None:  # the pictures were given: only their sound is new
             return [Result(inputs.frames, generator.sound(sample.arrays["audio"])) for sample in done]
-        results, lows = self._pictures(done, states)
+        stop = 1 if settings.task == "t2i" else None
+        reel = self._reel()
+        reel.add(np.stack([sample.arrays["video"][:stop] for sample in done]), states)
         if settings.duration_s is not None:
-            self._lengthen(results, lows, states, negative, sampling)
-        self._add_sound(results, done, lows, inputs.sound)
+            wanted = round(Fraction(str(settings.duration_s)) * self.format.fps)
+            reel.cut(wanted)
+            self._go_on(reel, [Part(states, wanted - len(reel))], negative, sampling)
+        results = [Result(frames) for frames in reel.frames]
+        self._add_sound(results, done, reel.lows, inputs.sound)
         return results
 
-    def _pictures(self, samples: list[TokenSample], states: np.ndarray) -> tuple[list[Result], list[np.ndarray]]:
-        """The clips at their final size, and at the language model's."""
-        stop = 1 if self.settings.task == "t2i" else None
-        codes = np.stack([sample.arrays["video"][:stop] for sample in samples])
-        lows = [self.generator.frames(grid) for grid in codes]
-        return [Result(frames) for frames in self._enlarged(codes, lows, states)], lows
+    def tell(self) -> list[Result]:
+        """Makes the clips of a story."""
+        settings, generator = self.settings, self.generator
+        story = read_story(settings.story or "", self.format.fps)
+        reel = self._reel()
+        negative = generator.text_states(settings.negative_prompt)
+        self._go_on(reel, parts_of(story, generator.text_states), negative, settings.sampling)
+        results = [Result(frames) for frames in reel.frames]
+        self._add_sound(results, [], reel.lows, None)
+        return results
 
-    def _enlarged(self, codes: np.ndarray, lows: list[np.ndarray], states: np.ndarray) -> list[np.ndarray]:
-        if self.generator.upscaler is None:
-            return lows
+    def _reel(self) -> Reel:
+        generator = self.generator
+        enlarge = self._enlarged if generator.upscaler is not None else None
+        return Reel(self.format, generator.frames, self._encode, enlarge)
+
+    def _encode(self, frames_BTHWC: np.ndarray) -> np.ndarray:
+        return encode_frames(self.generator.tokenizers.video, frames_BTHWC, self.generator.device)
+
+    def _enlarged(self, codes: np.ndarray, states: np.ndarray) -> list[np.ndarray]:
         with self._progress("super-resolution", "steps", self.settings.upsampling.steps) as on_step:
             high = self.generator.upscaled(codes, states, self.settings.upsampling, self.random, on_step)
         return [self.generator.frames(grid) for grid in high]
 
-    def _lengthen(
-        self, results: list[Result], lows: list[np.ndarray], states: np.ndarray, negative: np.ndarray, sampling: Any
-    ) -> None:
-        """Goes on from the last pixels, encoded anew, until the clips are long enough.
+    def _go_on(self, reel: Reel, parts: list[Part], negative: np.ndarray, sampling: SamplingSettings) -> None:
+        """Lets the reel grow by some parts."""
+        generator, fmt = self.generator, self.format
 
-        Latent frames cannot be slid along: the first of a window must be a whole picture.
-        """
-        fmt = self.format
-        wanted = round(Fraction(str(self.settings.duration_s)) * fmt.fps)
-        given = fmt.given(self.settings.given_s)
-        old = fmt.frames_of(given)
-        while len(lows[0]) < wanted:
-            tail = np.stack([frames[-old:] for frames in lows])
-            codes = encode_frames(self.generator.tokenizers.video, tail, self.generator.device)
-            samples = []
-            for grid in codes:
-                sample = self.generator.blank(fmt.grid, states)
-                sample.arrays["video"][:given] = grid
-                samples.append(sample)
-            with self._progress(f"{float(len(lows[0]) / fmt.fps):.1f} s") as on_token:
-                done = self.generator.complete(
-                    "continue", samples, sampling, self.random, given=given, negative=negative, on_token=on_token
-                )
-            more, more_low = self._pictures(done, states)
-            for index, result in enumerate(results):
-                lows[index] = np.concatenate([lows[index], more_low[index][old:]])
-                result.frames = np.concatenate([result.frames, more[index].frames[old:]])
-        for index, result in enumerate(results):
-            lows[index], result.frames = lows[index][:wanted], result.frames[:wanted]
+        def make(states: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+            blank, given = generator.blank(fmt.grid, states), 0 if known is None else known.shape[1]
+            samples = [blank] * self.settings.count
+            if known is not None:
+                samples = [with_video(blank, codes) for codes in known]
+            with self._progress(f"{float(len(reel) / fmt.fps):.1f} s") as on_token:
+                done = generator.complete(
+                    "continue" if given else "t2v", samples, sampling, self.random, given=given or 1,
+                    negative=negative, on_token=on_token,
+                )  # fmt: skip
+            return np.stack([sample.arrays["video"] for sample in done])
+
+        for part in parts:
+            reel.go_on(part, make, fmt.given(self.settings.given_s))
 
     def _add_sound(
         self, results: list[Result], done: list[TokenSample], lows: list[np.ndarray], given: np.ndarray | None
@@ -162,8 +162,8 @@ class Session:
         starts = sorted({min(start, last) for start in range(0, len(lows[0]), fmt.num_frames)})
         for start in starts:
             windows = np.stack([frames[start : start + fmt.num_frames] for frames in lows])
-            codes = encode_frames(self.generator.tokenizers.video, windows, self.generator.device)
-            samples = [replace_video(self.generator.blank(fmt.grid), grid) for grid in codes]
+            codes = self._encode(windows)
+            samples = [with_video(self.generator.blank(fmt.grid), grid) for grid in codes]
             with self._progress("sound") as on_token:
                 done = self.generator.complete("v2a", samples, self.settings.sampling, self.random, on_token=on_token)
             first = round(Fraction(start) / fmt.fps * rate)
@@ -172,26 +172,8 @@ class Session:
                 sound[first : first + len(heard)] = heard
         return sounds
 
-    @contextmanager
-    def _progress(self, what: str, unit: str = "tokens", total: int | None = None) -> Iterator[Callable[[int], None]]:
-        columns = (
-            TextColumn("{task.description}"),
-            TextColumn("{task.completed} " + unit),
-            TextColumn("{task.fields[rate]}"),
-        )
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
-            task = bar.add_task(what, total=total, rate="")
-
-            def update(done: int) -> None:
-                elapsed = bar.tasks[0].elapsed or 1e-9
-                bar.update(task, completed=done, rate=f"{done * self.settings.count / elapsed:,.0f} {unit}/s")
-
-            yield update
-
-
-def replace_video(sample: TokenSample, codes: np.ndarray) -> TokenSample:
-    """The sample with these visual codes."""
-    return replace(sample, arrays={**sample.arrays, "video": codes})
+    def _progress(self, what: str, unit: str = "tokens", total: int | None = None) -> AbstractContextManager[Progress]:
+        return progress(self.console, what, unit, total, self.settings.count)
 
 
 def write_results(results: list[Result], settings: GenerateSettings, fmt: Format, rate_hz: int | None) -> list[str]:
@@ -211,10 +193,14 @@ def main(argv: list[str]) -> int:
     """`reelmill generate …`."""
     settings, _ = GENERATE.parse(argv)
     console = Console()
-    session = Session(settings, console)
-    results = session.run()
+    session: Session | MaskedSession
+    if model_type(settings.model) == MaskGitConfig.model_type:
+        session = MaskedSession(settings, console)
+    else:
+        session = Session(settings, console)
+    results = session.tell() if settings.task == "story" else session.run()
     audible = any(result.sound is not None for result in results)
-    rate_hz = session.generator.tokenizers.audio.sample_rate_hz if audible else None
+    rate_hz = session.tokenizers.audio.sample_rate_hz if audible else None
     paths = write_results(results, settings, session.format, rate_hz)
     num_frames, height, width, _ = results[0].frames.shape
     console.print(

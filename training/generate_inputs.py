@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from transformers import PreTrainedModel
 
 from media.audio import read_audio
 from media.probe import probe
@@ -17,7 +18,6 @@ from tokenize_shards.round_trip import encode_frames, encode_sound
 from training.commit import commit_codes, region_mask
 from training.generate_settings import GenerateSettings
 from training.generation import Generator
-from training.lm import ReelLm
 from training.model_folder import Tokenizers
 
 
@@ -51,7 +51,7 @@ class Format:
         return 1 + self.temporal_stride * (latent_frames - 1)
 
 
-def model_format(model: ReelLm, tokenizers: Tokenizers, size: str | None) -> Format:
+def model_format(model: PreTrainedModel, tokenizers: Tokenizers, size: str | None) -> Format:
     """The format of that size, HEIGHTxWIDTH; None: the first the model was trained on."""
     formats = model.config.formats or {}
     sizes = list(formats.get("grids", {}))
@@ -102,16 +102,15 @@ def _from_nothing(settings: GenerateSettings, generator: Generator, fmt: Format,
 def _from_image(settings: GenerateSettings, generator: Generator, fmt: Format, blank: TokenSample) -> Inputs:
     picture = read_picture(settings.image or "")
     frames = resize_and_crop(picture[None], fmt.height, fmt.width)
-    return Inputs([_with_video(blank, _encode(generator, frames))])
+    return Inputs([with_video(blank, _encode(generator, frames))])
 
 
 def _from_video_start(settings: GenerateSettings, generator: Generator, fmt: Format, blank: TokenSample) -> Inputs:
     """For continuations: the last second, or what follows `start_s`, with its sound."""
     path, given = _existing(settings.video), fmt.given(settings.given_s)
-    count = fmt.frames_of(given)
-    start = _start(settings, path, Fraction(count) / fmt.fps, from_end=True)
-    frames = read_window(path, start, count, fmt.fps, fmt.height, fmt.width)
-    sample = _with_video(blank, _encode(generator, frames))
+    frames = last_frames(settings, path, fmt)
+    start = _start(settings, path, Fraction(fmt.frames_of(given)) / fmt.fps, from_end=True)
+    sample = with_video(blank, _encode(generator, frames))
     if settings.task == "av_continue":
         sample = _with_sound(sample, generator, _read_sound(path, start, generator, fmt), path)
     return Inputs([sample], given)
@@ -121,7 +120,7 @@ def _from_whole_video(settings: GenerateSettings, generator: Generator, fmt: For
     path = _existing(settings.video)
     start = _start(settings, path, Fraction(fmt.num_frames) / fmt.fps)
     frames = read_window(path, start, fmt.num_frames, fmt.fps, fmt.height, fmt.width)
-    return Inputs([_with_video(blank, _encode(generator, frames))], frames=frames)
+    return Inputs([with_video(blank, _encode(generator, frames))], frames=frames)
 
 
 def _from_masked_video(settings: GenerateSettings, generator: Generator, fmt: Format, blank: TokenSample) -> Inputs:
@@ -170,6 +169,13 @@ def read_picture(path: str) -> np.ndarray:
         return FrameReader(file).frames_at([Fraction(0)])[0]
 
 
+def last_frames(settings: GenerateSettings, path: Path, fmt: Format) -> np.ndarray:
+    """(T H W 3) uint8: what a continuation is given, the end of the video or what follows `start_s`."""
+    count = fmt.frames_of(fmt.given(settings.given_s))
+    start = _start(settings, _existing(str(path)), Fraction(count) / fmt.fps, from_end=True)
+    return read_window(path, start, count, fmt.fps, fmt.height, fmt.width)
+
+
 def _existing(path: str | None) -> Path:
     if not path or not Path(path).is_file():
         raise FileNotFoundError(f"no such file: {path}")
@@ -205,7 +211,7 @@ def _with_sound(sample: TokenSample, generator: Generator, sound: np.ndarray, pa
     return replace(sample, arrays={**sample.arrays, "audio": codes})
 
 
-def _with_video(sample: TokenSample, codes_thw: np.ndarray) -> TokenSample:
+def with_video(sample: TokenSample, codes_thw: np.ndarray) -> TokenSample:
     """The sample with its first latent frames filled in."""
     video = sample.arrays["video"].copy()
     video[: len(codes_thw)] = codes_thw

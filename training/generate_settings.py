@@ -6,7 +6,8 @@ from typing import Literal
 from media.commandline import CommandLine
 
 GENERATED_TASKS = Literal[
-    "unconditional", "t2v", "t2i", "t2av", "i2v", "continue", "inpaint", "outpaint", "v2a", "a2v", "av_continue"
+    "unconditional", "t2v", "t2i", "t2av", "i2v", "continue", "inpaint", "outpaint", "v2a", "a2v", "av_continue",
+    "story",
 ]  # fmt: skip
 REGIONS = Literal["central", "horizontal", "vertical", "dynamic", "quarter"]
 
@@ -61,6 +62,31 @@ class SuperResolutionSampling:
             raise ValueError("temperature and choice_temperature cannot be negative; 0 is greedy")
 
 
+@dataclass(frozen=True)
+class MaskedSampling:
+    """How a masked transformer's codes are drawn.
+
+    Args:
+        steps: rounds of masked prediction; Phenaki takes 12 to 48.
+        temperature: of the codes; 0 takes the most likely.
+        choice_temperature: of the noise on the confidence, annealed to 0.
+        guidance: classifier-free guidance scale; 1 means none.
+        schedule: of the share of tokens that stay hidden.
+    """
+
+    steps: int = 24
+    temperature: float = 1.0
+    choice_temperature: float = 4.5
+    guidance: float = 2.0
+    schedule: Literal["cosine", "linear", "square", "cubic", "sqrt"] = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"masked.steps is {self.steps}; allowed is 1 and more")
+        if self.temperature < 0 or self.choice_temperature < 0:
+            raise ValueError("masked.temperature and choice_temperature cannot be negative; 0 is greedy")
+
+
 # What a task needs: the names of the settings that must be given.
 INPUTS: dict[str, tuple[str, ...]] = {
     "t2v": ("prompt",),
@@ -73,6 +99,7 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "v2a": ("video",),
     "a2v": ("audio",),
     "av_continue": ("video",),
+    "story": ("story",),
 }
 
 
@@ -81,7 +108,7 @@ class GenerateSettings:
     """Settings of `reelmill generate`.
 
     Args:
-        model: folder or hub id of a language model.
+        model: folder or hub id of a language model or a MaskGIT model.
         output: the mp4; a contact sheet is written beside it (.jpg).
         task: what to make of what.
         prompt: the caption of the video to make.
@@ -91,6 +118,7 @@ class GenerateSettings:
         audio: file (audio or video) whose sound is given, for a2v.
         mask: picture that is white where a video is to be filled in, for inpaint; null: the region.
         region: what is to be filled in (inpaint) or what is kept (outpaint), where there is no mask.
+        story: YAML or JSON file: a list of prompts with durations, `- {prompt: …, duration_s: 2.125}`.
         start_s: where to read from in the video or audio; null: the start, and for continue the last second.
         given_s: seconds of the video that a continuation sees, rounded to what the tokenizer takes.
         duration_s: length of the result; null: one window of the model. Longer ones continue from their last second.
@@ -98,7 +126,8 @@ class GenerateSettings:
         count: how many to make at once; their files are numbered.
         sound: also make the sound of a silent result, where the model can.
         super_resolution: folder or hub id of a super-resolution model that is applied to the result.
-        sampling: of the language model.
+        sampling: of a language model.
+        masked: of a MaskGIT model.
         upsampling: of the super-resolution model.
         device: auto (cuda when there is one), cuda or cpu.
         seed: equal seeds give equal results.
@@ -114,6 +143,7 @@ class GenerateSettings:
     audio: str | None = None
     mask: str | None = None
     region: REGIONS = "central"
+    story: str | None = None
     start_s: float | None = None
     given_s: float = 1.125
     duration_s: float | None = None
@@ -122,6 +152,7 @@ class GenerateSettings:
     sound: bool = True
     super_resolution: str | None = None
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    masked: MaskedSampling = field(default_factory=MaskedSampling)
     upsampling: SuperResolutionSampling = field(default_factory=SuperResolutionSampling)
     device: Literal["auto", "cuda", "cpu"] = "auto"
     seed: int = 0
@@ -150,6 +181,7 @@ GENERATE = CommandLine(
         'reelmill generate --model lm --task t2v --prompt "a red car" --output car.mp4',
         "reelmill generate --model lm --task i2v --image first.jpg --output moving.mp4 --super_resolution sr",
         "reelmill generate --model lm --task continue --video start.mp4 --duration_s 6 --output longer.mp4",
+        "reelmill generate --model maskgit --task story --story story.yaml --output story.mp4",
         "reelmill generate --model lm --task v2a --video silent.mp4 --output with-sound.mp4",
     ),
 )

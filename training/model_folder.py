@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import PreTrainedModel
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from schemas.shards import TokenizerInfo
@@ -53,17 +54,23 @@ def load_model(model_class: type[Model], name_or_path: str | Path, device: Any) 
     """
     folder = _folder(name_or_path)
     wanted = model_class.config_class.model_type  # type: ignore[union-attr]
-    config_file = folder / "config.json"
-    if not config_file.is_file():
-        raise ValueError(
-            f"{folder} is no model folder: it has no config.json; name the --output of a finished training"
-        )
-    config, _ = model_class.config_class.get_config_dict(folder)  # type: ignore[union-attr]
-    if config.get("model_type") != wanted:
-        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}; {wanted!r} is wanted here")
+    found = model_type(folder)
+    if found != wanted:
+        raise ValueError(f"{folder} holds a model of type {found!r}; {wanted!r} is wanted here")
     transformers_logging.disable_progress_bar()
     model = model_class.from_pretrained(folder, use_safetensors=True)
     return model.eval().requires_grad_(False).to(device), folder  # type: ignore[arg-type]
+
+
+def model_type(name_or_path: str | Path) -> str | None:
+    """What kind of model a folder or hub repository holds; errors as `load_model`."""
+    folder = _folder(name_or_path)
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} is no model folder: it has no config.json; name the --output of a finished training"
+        )
+    config, _ = PreTrainedConfig.get_config_dict(folder)
+    return config.get("model_type")
 
 
 def _folder(name_or_path: str | Path) -> Path:

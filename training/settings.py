@@ -215,6 +215,55 @@ class SuperResolutionSettings:
         _named(self.data, self.output)
 
 
+@dataclass(frozen=True)
+class MaskGitModelSettings:
+    """Sizes of the masked transformer; the defaults are the tiny one for CPUs.
+
+    Args:
+        width: of the hidden states.
+        layers: of self-attention, cross-attention to the caption and MLP.
+        heads: of attention; they divide the width.
+        factors: sizes that multiply to the number of visual codes.
+    """
+
+    width: int = 192
+    layers: int = 6
+    heads: int = 4
+    factors: list[int] = field(default_factory=lambda: [512, 512])
+
+
+@dataclass(frozen=True)
+class MaskGitSettings:
+    """Settings of `reelmill train maskgit`.
+
+    Args:
+        data: folder of token shards, or a list of them.
+        output: folder for the model, its checkpoints and curves; a run that was stopped goes on from there.
+        model: sizes.
+        image_share: share of steps on the first latent frame alone, which is an image.
+        continue_share: share of the other steps in which the first latent frames are known, as in continuations.
+        drop_text: share of samples without caption.
+        optimizer: AdamW.
+        loop: length, batches, device.
+        seed: of weights, order and masks.
+    """
+
+    data: list[str] | str = ""
+    output: str = ""
+    model: MaskGitModelSettings = field(default_factory=MaskGitModelSettings)
+    image_share: float = 0.2
+    continue_share: float = 0.25
+    drop_text: float = 0.1
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _named(self.data, self.output)
+        for name in ("image_share", "continue_share", "drop_text"):
+            _share(name, getattr(self, name))
+
+
 def _named(data: list[str] | str, output: str) -> None:
     if not data or not output:
         raise ValueError("data and output must be named: --data TOKENS --output DIR")
@@ -243,5 +292,15 @@ TRAIN_SUPER_RESOLUTION = CommandLine(
     (
         "reelmill train super-resolution --data tokens --output super-resolution",
         "reelmill train super-resolution --data tokens --output sr --config super-resolution-videopoet-1",
+    ),
+)
+
+TRAIN_MASKGIT = CommandLine(
+    MaskGitSettings,
+    "reelmill train maskgit",
+    "Phenaki's masked transformer over video tokens, from token shards. A stopped run goes on where it was.",
+    (
+        "reelmill train maskgit --data tokens --output maskgit",
+        "reelmill train maskgit --data tokens --output maskgit --loop.steps 5000 --image_share 0.2",
     ),
 )

@@ -6,6 +6,7 @@ to the text, and an MLP. A code is two factors of 512: their embeddings are adde
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -16,7 +17,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
 
 from training.masking import training_mask
-from training.visual_tokens import split_codes
+from training.text_condition import drop_text
+from training.visual_tokens import factor_nll, split_codes
 
 Window = tuple[int, int, int]
 
@@ -171,13 +173,12 @@ def _grid(x_BthwD: Tensor) -> Window:
 class TokenGrid(nn.Module):
     """Embeds a grid of codes: the sum of the factors' embeddings and of learned places along each axis."""
 
-    def __init__(self, config: SuperResolutionConfig):
+    def __init__(self, factors: Sequence[int], width: int, max_latent_frames: int, max_side: int):
         super().__init__()
-        self.factors = list(config.factors or ())
-        self.tables = nn.ModuleList(nn.Embedding(size, config.width) for size in self.factors)
-        self.hidden = nn.Parameter(torch.zeros(config.width))  # stands where a code is hidden
-        sizes = (config.max_latent_frames, config.max_grid_side, config.max_grid_side)
-        self.places = nn.ModuleList(nn.Embedding(size, config.width) for size in sizes)
+        self.factors = list(factors)
+        self.tables = nn.ModuleList(nn.Embedding(size, width) for size in self.factors)
+        self.hidden = nn.Parameter(torch.zeros(width))  # stands where a code is hidden
+        self.places = nn.ModuleList(nn.Embedding(size, width) for size in (max_latent_frames, max_side, max_side))
 
     @property
     def embeddings(self) -> list[nn.Embedding]:
@@ -207,8 +208,8 @@ class SuperResolution(PreTrainedModel):
 
     def __init__(self, config: SuperResolutionConfig):
         super().__init__(config)
-        self.high = TokenGrid(config)
-        self.low = TokenGrid(config)
+        grid = (config.factors or (), config.width, config.max_latent_frames, config.max_grid_side)
+        self.high, self.low = TokenGrid(*grid), TokenGrid(*grid)
         self.text_projection = nn.Linear(config.text_width, config.width)
         self.layers = nn.ModuleList(
             Layer(config, window) for _ in range(config.num_blocks) for window in config.windows or ()
@@ -249,13 +250,7 @@ class SuperResolution(PreTrainedModel):
     def masked_loss(self, codes_Bthw: Tensor, condition: Condition, mask_BN: Tensor) -> SuperResolutionOutput:
         """Cross-entropy of the tokens that `mask_BN` hides."""
         logits = self(codes_Bthw, mask_BN.view(codes_Bthw.shape), condition)
-        nll_BN = torch.stack(
-            [
-                F.cross_entropy(factor.float().flatten(0, -2), part.flatten(), reduction="none")
-                for factor, part in zip(logits, split_codes(codes_Bthw, self.high.factors), strict=True)
-            ]
-        ).sum(dim=0)
-        nll_BN = nll_BN.view(mask_BN.shape)
+        nll_BN = factor_nll(logits, codes_Bthw, self.high.factors)
         return SuperResolutionOutput((nll_BN * mask_BN).sum() / mask_BN.sum(), nll_BN.detach(), mask_BN)
 
     def disturb(self, condition: Condition, generator: torch.Generator) -> Condition:
@@ -266,18 +261,13 @@ class SuperResolution(PreTrainedModel):
         noisy = (torch.rand(condition.low.shape, generator=generator) < rate).to(device)
         noise = torch.randint(self.codebook_size, condition.low.shape, generator=generator).to(device)
         use_low = (torch.rand(batch, generator=generator) >= self.config.drop_low).to(device)
-        drop_text = (torch.rand(batch, generator=generator) < self.config.drop_text).to(device)
-        text, text_mask = self.without_text(condition, drop_text)
+        drop = (torch.rand(batch, generator=generator) < self.config.drop_text).to(device)
+        text, text_mask = self.without_text(condition, drop)
         return Condition(noise.where(noisy, condition.low), text, text_mask, condition.use_low & use_low)
 
     def without_text(self, condition: Condition, drop_B: Tensor) -> tuple[Tensor, Tensor]:
         """Text and mask with the empty caption in the rows that `drop_B` marks."""
-        missing = max(0, len(self.empty_text) - condition.text.shape[1])
-        text = F.pad(condition.text, (0, 0, 0, missing))
-        mask = F.pad(condition.text_mask, (0, missing))
-        empty = F.pad(self.empty_text, (0, 0, 0, text.shape[1] - len(self.empty_text))).to(text.dtype)
-        empty_mask = torch.arange(text.shape[1], device=mask.device) < len(self.empty_text)
-        return empty.where(drop_B[:, None, None], text), empty_mask.where(drop_B[:, None], mask)
+        return drop_text(condition.text, condition.text_mask, self.empty_text, drop_B)
 
 
 AutoConfig.register(SuperResolutionConfig.model_type, SuperResolutionConfig)

@@ -59,7 +59,7 @@ def upsample(
 
     def predict(codes_BN: Tensor, unknown_BN: Tensor, step: int) -> tuple[Tensor, Tensor]:
         logits = guided_logits(model, codes_BN.view(shape), unknown_BN.view(shape), condition, sampling)
-        drawn = [_draw(factor, sampling.temperature, generator) for factor in logits]
+        drawn = [draw_codes(factor, sampling.temperature, generator) for factor in logits]
         on_step(step + 1)
         codes = merge_codes([part for part, _ in drawn], model.high.factors)
         log_probability = torch.stack([log for _, log in drawn]).sum(dim=0)
@@ -73,7 +73,7 @@ def upsample(
     return codes_BN.view(shape)
 
 
-def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_codes(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Codes of the leading shape and the log-probability of each."""
     log_probability = logits.float().log_softmax(dim=-1)
     if temperature == 0:

@@ -14,6 +14,7 @@ from training.model_folder import export_model, tokenizer_dicts
 from training.settings import TRAIN_SUPER_RESOLUTION, SuperResolutionSettings
 from training.shards import ShardDataset
 from training.super_resolution import Condition, SuperResolution, SuperResolutionConfig, SuperResolutionOutput
+from training.text_condition import pad_text
 from training.trainer_loop import StepLoss, Trainer, make_fabric
 
 
@@ -26,16 +27,10 @@ def condition_of(
         low_codes: (t h w) each, all of one shape.
         texts: (L D) each.
     """
-    longest = max(1, *(len(text) for text in texts))
-    padded = np.zeros((len(texts), longest, text_width), np.float32)
-    mask = np.zeros((len(texts), longest), bool)
-    for row, text in enumerate(texts):
-        if len(text):
-            padded[row, : len(text)], mask[row, : len(text)] = text, True
-    mask[~mask.any(axis=1), 0] = True  # attention needs something to look at: a state of zeros
+    text, mask = pad_text(texts, text_width, device)
     low = torch.from_numpy(np.stack(low_codes).astype(np.int64)).to(device)
     use_low = torch.ones(len(low), dtype=torch.bool, device=device)
-    return Condition(low, torch.from_numpy(padded).to(device), torch.from_numpy(mask).to(device), use_low)
+    return Condition(low, text, mask, use_low)
 
 
 class SuperResolutionObjective:
@@ -60,7 +55,7 @@ class SuperResolutionObjective:
 
     def loss(self, model: Any, samples: list[TokenSample], step: int, micro_step: int) -> StepLoss:
         codes, condition = self.inputs(samples)
-        generator = _generator(self.settings.seed, step, micro_step, self.rank)
+        generator = step_generator(self.settings.seed, step, micro_step, self.rank)
         output: SuperResolutionOutput = model.loss(codes, condition, generator)
         return StepLoss(output.loss, codes.numel(), {"masked": float(output.mask_BN.float().mean())})
 
@@ -77,7 +72,7 @@ class SuperResolutionObjective:
             codes, condition = self.inputs(samples)
             blind = Condition(condition.low, condition.text, condition.text_mask, torch.zeros_like(condition.use_low))
             for name, given in (("loss", condition), ("loss_without_low", blind)):
-                output = model.loss(codes, given, _generator(self.settings.seed, index))
+                output = model.loss(codes, given, step_generator(self.settings.seed, index))
                 sums[name].extend(output.nll_BN[output.mask_BN].tolist())
         return {name: float(np.mean(values)) for name, values in sums.items() if values}
 
@@ -85,7 +80,7 @@ class SuperResolutionObjective:
         export_model(self.model, output)
 
 
-def _generator(*numbers: int) -> torch.Generator:
+def step_generator(*numbers: int) -> torch.Generator:
     """A generator on the CPU that is a function of the numbers."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
     return torch.Generator().manual_seed(seed)

@@ -33,6 +33,16 @@ def merge_codes(parts: Sequence[Tensor], factors: Sequence[int]) -> Tensor:
     return codes
 
 
+def factor_nll(logits: Sequence[Tensor], codes_Bthw: Tensor, factors: Sequence[int]) -> Tensor:
+    """−log p of each code (B, N), float32, where the factors are predicted side by side: logits (B t h w V) each."""
+    parts = split_codes(codes_Bthw, factors)
+    nll = [
+        F.cross_entropy(factor.float().flatten(0, -2), part.flatten(), reduction="none")
+        for factor, part in zip(logits, parts, strict=True)
+    ]
+    return torch.stack(nll).sum(dim=0).view(len(codes_Bthw), -1)
+
+
 class _NextFactor(nn.Module):
     """The state that predicts the next factor, from the state and the factor just known."""
 

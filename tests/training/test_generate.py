@@ -102,6 +102,15 @@ def test_other_durations_than_a_window(duration_s, models, tmp_path):
     assert seconds == pytest.approx(duration_s, abs=0.07)
 
 
+def test_story_changes_its_prompt_on_the_way(models, tmp_path):
+    story = tmp_path / "story.json"
+    story.write_text('[{"prompt": "a red ball", "duration_s": 1.5}, {"prompt": "a blue ball", "duration_s": 1}]')
+    assert generate(models, tmp_path / "out.mp4", "--task", "story", "--story", str(story)) == 0
+    frames, _, seconds = content(tmp_path / "out.mp4")
+    assert frames == 20
+    assert seconds == pytest.approx(2.5, abs=0.07)
+
+
 def test_equal_seeds_give_equal_bytes_and_others_do_not(models, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         arguments = ("--task", "t2v", "--prompt", "a ball", "--seed", str(seed), "--count", "2")
