@@ -16,7 +16,7 @@ from beam_jobs.isolation import attempt
 from beam_jobs.job import CurateJob
 from beam_jobs.metrics import StageMetrics
 from beam_jobs.record_json import from_json, to_json
-from beam_jobs.units import Units
+from beam_jobs.units import SCRATCH, Units
 from curation.candidates import with_caption
 from curation.settings import CurateSettings
 from media import storage
@@ -76,7 +76,7 @@ def scratch_folder(job: CurateJob) -> str | None:
     """Where workers keep what is not finished: on the disk of the run where that is local."""
     if not storage.is_local(job.units.root):
         return None
-    folder = Path(job.units.root.removeprefix("file://")) / "scratch"
+    folder = Path(job.units.root.removeprefix("file://")) / SCRATCH
     folder.mkdir(parents=True, exist_ok=True)
     return str(folder)
 

@@ -30,7 +30,7 @@ from beam_jobs.progress import Progress, log
 from beam_jobs.run_pipeline import run
 from beam_jobs.runner import beam_options
 from beam_jobs.sources import write_parts
-from beam_jobs.units import Units
+from beam_jobs.units import SCRATCH, Units
 from curation.manifest import read_sources
 from curation.report import build_report
 from curation.settings import CURATE, CurateSettings
@@ -82,7 +82,7 @@ def run_job(job: CurateJob, options: PipelineOptions, sources: Sequence[Any]) ->
         RuntimeError: it broke; what is finished stays, and the same command goes on from there.
     """
     storage.makedirs(job.units.root)
-    storage.remove(storage.join(job.units.root, "scratch"))  # of a run that was killed
+    products(job).sweep()
     clear_outcome(job.units)
     parts = write_parts(job.units, sources)
     pipeline = beam.Pipeline(options=options)
@@ -100,7 +100,7 @@ def finish(job: CurateJob, counts: Mapping[str, int], num_inputs: int, wall_s: f
     _tidy(files, shards, sums, job.settings)
     storage.write_bytes_atomic(files.path("timings.json"), timings(dict(counts), wall_s, UNITS))
     files.commit(run_info(job, sums, shards).to_json())
-    storage.remove(storage.join(job.units.root, "scratch"))
+    storage.remove(storage.join(job.units.root, SCRATCH))
     build_report(job.settings.output)
     log(summary(sums, job.settings.output))
     return _status(sums, job.settings)

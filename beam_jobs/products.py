@@ -5,13 +5,15 @@ file under it changes, and comes back last: a run that is killed in between is u
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
 
-from beam_jobs.units import Units
+from beam_jobs.units import SCRATCH, Units
 from media import storage
 
 
@@ -63,6 +65,16 @@ class Products:
                 self.invalidate()
                 storage.remove(path)
                 storage.remove(self._note(name))
+
+    def sweep(self) -> None:
+        """Removes what a killed run was in the middle of writing; only local disks can hold such files."""
+        if not storage.is_local(self.output):
+            return
+        storage.remove(storage.join(Units.of(self.output).root, SCRATCH))
+        for folder, folders, files in os.walk(self.output.removeprefix("file://")):
+            for name in [*folders, *files]:
+                if name.startswith(".") and (name.startswith(".tar-") or name.endswith(".tmp")):
+                    storage.remove(Path(folder) / name)
 
     def commit(self, text: str) -> None:
         """Writes the manifest, unless it says the same already."""

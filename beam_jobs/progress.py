@@ -68,11 +68,13 @@ class Progress:
         with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
             tasks: dict[str, TaskID] = {}
             while True:
+                began = time.monotonic()
                 for stage, count in self._counts().items():
                     if stage not in tasks:
                         tasks[stage] = bars.add_task(STAGES[stage], total=self._totals.get(stage))
                     bars.update(tasks[stage], completed=count)
-                if self._stop.wait(_LIVE_S):
+                took_s = time.monotonic() - began
+                if self._stop.wait(max(_LIVE_S, 20 * took_s)):  # counting must cost nothing beside the work
                     return
 
     def _write_lines(self) -> None:

@@ -51,6 +51,7 @@ def run_job(prepared: Prepared, options: PipelineOptions) -> dict[str, int]:
     """Runs the pipeline to its end; returns its counters."""
     job = prepared.job
     storage.makedirs(job.units.root)
+    products(job).sweep()
     clear_outcome(job.units)
     pipeline = beam.Pipeline(options=options)
     build(pipeline, prepared)

@@ -14,6 +14,8 @@ from pathlib import Path
 from media import storage
 
 WORK = ".work"
+SCRATCH = "scratch"
+"""Folder in `.work` for what is not finished."""
 
 
 @dataclass(frozen=True)
