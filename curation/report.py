@@ -1,4 +1,7 @@
-"""`report.html`: what a curation run kept, what it did not, and why; one file, without scripts or outside links."""
+"""`report.html`: what a curation run kept, what it did not, and why; one file, without scripts or outside links.
+
+The data-set card, `croissant.json`, is made beside it.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,7 +39,7 @@ def main(argv: list[str]) -> int:
 
 
 def build_report(run_dir: str) -> str:
-    """Writes `report.html` into the folder of a finished run and returns its path.
+    """Writes `report.html` and `croissant.json` into the folder of a finished run; returns the path of the report.
 
     Equal runs give equal bytes, `timings.json` aside. Captions, names and details are untrusted: everything is
     escaped, and the page forbids itself scripts and outside content.
@@ -45,8 +48,10 @@ def build_report(run_dir: str) -> str:
         FileNotFoundError: the folder holds no finished run.
     """
     # Here, and not above: pyarrow and Jinja take longer to import than `--help` may take to answer.
+    from curation.card import build_card
     from curation.report_data import read_run
 
+    build_card(run_dir)
     path = storage.join(run_dir, "report.html")
     storage.write_bytes_atomic(path, render(read_run(str(run_dir))).encode())
     return path
