@@ -1,7 +1,7 @@
 """Model folders: `config.json` and `model.safetensors` as transformers writes them, with the tokenizers they need.
 
-A built-in tokenizer is recorded by name, a folder is copied to `tokenizers/<kind>/`, a hub id is recorded; in each
-case with its fingerprint, which loading checks.
+A tokenizer that is a folder or built in is copied to `tokenizers/<kind>/`, so that later versions of the built-in ones
+do no harm; a hub id and the embedded text encoder are recorded by name. Loading checks the fingerprint of each.
 """
 
 import shutil
@@ -18,7 +18,13 @@ from transformers.utils import logging as transformers_logging
 
 from schemas.shards import TokenizerInfo
 from tokenize_shards.base import AudioTokenizer, TextEncoder, VideoTokenizer
-from tokenize_shards.loading import load_audio_tokenizer, load_text_encoder, load_video_tokenizer
+from tokenize_shards.loading import (
+    BUILT_IN,
+    built_in_names,
+    load_audio_tokenizer,
+    load_text_encoder,
+    load_video_tokenizer,
+)
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -27,7 +33,7 @@ def export_model(model: PreTrainedModel, output: Path) -> None:
     """Writes the model and what it needs; `config.json` last, so that a folder that has one is whole."""
     (output / "config.json").unlink(missing_ok=True)
     for kind, info in (model.config.tokenizers or {}).items():
-        folder = Path(info["name"])
+        folder = BUILT_IN / info["name"] if info["name"] in built_in_names() else Path(info["name"])
         if folder.is_dir():
             target = output / "tokenizers" / kind
             if target.resolve() != folder.resolve():
