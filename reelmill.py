@@ -77,12 +77,6 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command(
             "evaluate",
             "training.evaluate:main",
-            "figures of a model on held-out clips, beside baselines",
-            "training.evaluate_settings:EVALUATE",
-        ),
-        Command(
-            "evaluate",
-            "training.evaluate:main",
             "figures of a language model on held-out clips, beside baselines",
             "training.evaluate_settings:EVALUATE",
         ),

@@ -187,6 +187,11 @@ def test_front_door(argv: list[str], status: int, says: str, capsys: pytest.Capt
     assert "Traceback" not in captured.err
 
 
+def test_no_command_is_listed_twice() -> None:
+    names = [command.name for group in reelmill.GROUPS.values() for command in group]
+    assert sorted(names) == sorted(reelmill.COMMANDS)
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [
