@@ -17,13 +17,17 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from tokenize_shards.base import AudioTokenizer, TextEncoder, VideoTokenizer, default_device, fingerprint
+from tokenize_shards.cvivit import CViViT, CViViTConfig
 from tokenize_shards.magvit2 import Magvit2, Magvit2Config
 from tokenize_shards.published import VIDEO_FILES, load_published_video
 from tokenize_shards.soundstream import SoundStream, SoundStreamConfig
 from tokenize_shards.text import TransformersTextEncoder, minilm_folder
 
 BUILT_IN = Path(__file__).parent / "weights"
-VIDEO_TYPES = {"magvit2": lambda config, name: Magvit2(Magvit2Config.from_dict(config), name=name)}
+VIDEO_TYPES = {
+    "magvit2": lambda config, name: Magvit2(Magvit2Config.from_dict(config), name=name),
+    "cvivit": lambda config, name: CViViT(CViViTConfig.from_dict(config), name=name),
+}
 AUDIO_TYPES = {"soundstream": lambda config, name: SoundStream(SoundStreamConfig.from_dict(config), name=name)}
 EMBEDDED_TEXT = "minilm"
 

@@ -1,0 +1,100 @@
+"""Transformer layers over a token grid: attention within a frame, or causal attention along time."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from tokenize_shards.causal import Stream
+
+_SCALE = 8.0  # of the products of normalised queries and keys
+
+
+class Attention(nn.Module):
+    """Multi-head attention with ℓ2-normalised queries and keys, each scaled by a learned vector.
+
+    Args:
+        width: D, of the tokens; a multiple of `heads`.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} does not split into {heads} attention heads")
+        self.heads = heads
+        self.to_qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_scale = nn.Parameter(torch.ones(width // heads))
+        self.k_scale = nn.Parameter(torch.ones(width // heads))
+        self.to_out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None, stream: Stream | None = None) -> Tensor:
+        """B S D → B S D.
+
+        Args:
+            bias: added to the products, N S (S with what the stream holds).
+            stream: keys and values of earlier pieces of the sequence are attended to as well.
+        """
+        q, k, v = rearrange(self.to_qkv(x), "b s (three n d) -> three b n s d", three=3, n=self.heads)
+        q = (F.normalize(q, dim=-1) * self.q_scale).to(v.dtype)
+        k = (F.normalize(k, dim=-1) * self.k_scale).to(v.dtype)
+        if stream is not None:
+            past = stream.recall(self)
+            pair = torch.stack((k, v)) if past is None else torch.cat((past, torch.stack((k, v))), dim=3)
+            stream.keep(self, pair)
+            k, v = pair
+        mask = None if bias is None else bias.to(v.dtype)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=_SCALE)
+        return self.to_out(rearrange(out, "b n s d -> b s (n d)"))
+
+
+class Block(nn.Module):
+    """norm → attention, then norm → MLP with GELU, each added to its input."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: int = 4) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_ratio * width), nn.GELU(), nn.Linear(mlp_ratio * width, width))
+
+    def forward(self, x: Tensor, bias: Tensor | None = None, stream: Stream | None = None) -> Tensor:
+        """B S D → B S D."""
+        x = x + self.attention(self.norm1(x), bias, stream)
+        return x + self.mlp(self.norm2(x))
+
+
+class GridBias(nn.Module):
+    """Attention bias of each pair of cells of a frame: a small network on the signed log of their offset.
+
+    It knows no grid size, so that other resolutions than those trained on can be tokenized (MODELS.md §B).
+    """
+
+    def __init__(self, heads: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(2, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, heads)
+        )
+
+    def forward(self, height: int, width: int) -> Tensor:
+        """N S S, S = height·width in row order."""
+        place = next(self.net.parameters())
+        rows, columns = torch.arange(height, device=place.device), torch.arange(width, device=place.device)
+        offsets = torch.cartesian_prod(torch.arange(1 - height, height), torch.arange(1 - width, width)).to(place)
+        table = self.net(offsets.sign() * offsets.abs().log1p())  # (2h-1)(2w-1) N
+        down = rows[:, None] - rows[None] + height - 1  # h h
+        right = columns[:, None] - columns[None] + width - 1  # w w
+        number = down[:, None, :, None] * (2 * width - 1) + right[None, :, None, :]  # h w h w
+        return rearrange(table[number], "h w i j n -> n (h w) (i j)")
+
+
+def causal_bias(heads: int, queries: int, keys: int, device: torch.device) -> Tensor:
+    """N queries keys: -∞ for keys to come, and below zero in proportion to the distance of past ones (ALiBi).
+
+    The queries are the last of the `keys` positions.
+    """
+    slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1, device=device) / heads)
+    here = torch.arange(keys - queries, keys, device=device)[:, None]
+    distance = (here - torch.arange(keys, device=device)[None]).float()
+    return torch.where(distance < 0, -math.inf, -slopes[:, None, None] * distance)
