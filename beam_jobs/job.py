@@ -99,17 +99,21 @@ def model_fingerprints(settings: CurateSettings) -> dict[str, str]:
     """Of the captioner and the CLIP scorer, where they are to run: weights, settings, library, kind of device."""
     found = {}
     if settings.caption.model:
-        from curation.devices import pick_device  # torch is imported only where a model runs
+        from curation.captions import check_model  # torch is imported only where a model runs
+        from curation.devices import pick_device
         from curation.weights_identity import weights_fingerprint
 
+        check_model(settings.caption.model)
         shaping = {name: value for name, value in asdict(settings.caption).items() if name not in _NOT_SHAPING}
         found["caption"] = fingerprint(
             shaping, weights_fingerprint(settings.caption.model), pick_device(settings.caption.device),
             code_version("curation.captions", "torch", "transformers"),
         )  # fmt: skip
     if settings.clip_score.model:
+        from curation.clip_score import check_model as check_clip_model
         from curation.clip_score import clip_score_fingerprint
 
+        check_clip_model(settings.clip_score.model, settings.clip_score.pretrained)
         found["clip_score"] = fingerprint(
             clip_score_fingerprint(settings.clip_score), code_version("curation.clip_score", "torch", "open_clip_torch")
         )

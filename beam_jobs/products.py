@@ -55,6 +55,10 @@ class Products:
         """Takes the manifest away, before what it vouches for changes."""
         storage.remove(self.path(self.manifest))
 
+    def forget(self, name: str) -> None:
+        """Has the file made anew when it is next wanted: it is about to change by other hands."""
+        storage.remove(self._note(name))
+
     def keep_only(self, folder: str, pattern: str, names: Iterable[str]) -> None:
         """Removes files of an earlier plan: those in `folder` that match the pattern and are not among the names."""
         keep = set(names)

@@ -101,8 +101,13 @@ class Blip2Captioner:
         return Caption(text, self.name, "empty" if not text else "ok" if finished else "truncated")
 
 
-def _load(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Processor and model; every way in which a name can be wrong has its own message."""
+def check_model(name: str) -> None:
+    """Every way in which a name can be wrong has its own message; no weights are loaded.
+
+    Raises:
+        FileNotFoundError: the folder is not there, or the hub does not have the model or cannot be reached.
+        ValueError: it is something else than a BLIP-2 model.
+    """
     folder = Path(name)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"caption.model {name} is a folder without config.json; name the folder save_pretrained wrote")
@@ -110,20 +115,31 @@ def _load(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
         raise FileNotFoundError(f"caption.model {name} is neither a folder nor a hub name OWNER/MODEL")
     try:
         config = AutoConfig.from_pretrained(name)
-        if config.model_type != "blip-2":
-            raise ValueError(
-                f"caption.model {name} is a {config.model_type} model; a BLIP-2 model is needed, "
-                "e.g. Salesforce/blip2-opt-2.7b"
-            )
+    except OSError as error:
+        raise _not_loadable(name, error) from error
+    if config.model_type != "blip-2":
+        raise ValueError(
+            f"caption.model {name} is a {config.model_type} model; a BLIP-2 model is needed, "
+            "e.g. Salesforce/blip2-opt-2.7b"
+        )
+
+
+def _load(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Processor and model."""
+    check_model(name)
+    try:
         processor = Blip2Processor.from_pretrained(name)
         model = Blip2ForConditionalGeneration.from_pretrained(name, dtype=dtype, use_safetensors=True)
     except OSError as error:
-        first_line = str(error).splitlines()[0]
-        raise FileNotFoundError(
-            f"caption.model {name} cannot be loaded ({first_line}); give a local folder made by save_pretrained, or a "
-            "hub name where the hub can be reached"
-        ) from error
+        raise _not_loadable(name, error) from error
     return processor, model
+
+
+def _not_loadable(name: str, error: OSError) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"caption.model {name} cannot be loaded ({str(error).splitlines()[0]}); give a local folder made by "
+        "save_pretrained, or a hub name where the hub can be reached"
+    )
 
 
 def _end_tokens(model: Any) -> frozenset[int]:

@@ -83,7 +83,7 @@ class OpenClipScorer:
 
 def _load(settings: ClipScoreSettings) -> tuple[Any, Any, Any]:
     name, weights = settings.model or "", settings.pretrained
-    _check(name, weights)
+    check_model(name, weights)
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=weights)
         return model, preprocess, open_clip.get_tokenizer(name)
@@ -95,8 +95,13 @@ def _load(settings: ClipScoreSettings) -> tuple[Any, Any, Any]:
         ) from error
 
 
-def _check(name: str, weights: str | None) -> None:
-    """Each mistake in its own words, before OpenCLIP tries the network."""
+def check_model(name: str, weights: str | None) -> None:
+    """Each mistake in its own words, before OpenCLIP tries the network; no weights are loaded.
+
+    Raises:
+        FileNotFoundError: the folder is not there.
+        ValueError: no such architecture or weight tag.
+    """
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
         if not (folder / "open_clip_config.json").is_file():
