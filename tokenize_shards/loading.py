@@ -18,6 +18,7 @@ from torch import nn
 
 from tokenize_shards.base import AudioTokenizer, TextEncoder, VideoTokenizer, default_device, fingerprint
 from tokenize_shards.cvivit import CViViT, CViViTConfig
+from tokenize_shards.hf_audio import load_transformers_codec
 from tokenize_shards.magvit2 import Magvit2, Magvit2Config
 from tokenize_shards.published import VIDEO_FILES, load_published_video
 from tokenize_shards.soundstream import SoundStream, SoundStreamConfig
@@ -52,8 +53,15 @@ def load_video_tokenizer(name_or_path: str | Path, device: str | torch.device | 
 
 
 def load_audio_tokenizer(name_or_path: str | Path, device: str | torch.device | None = None) -> AudioTokenizer:
-    """An audio tokenizer ready to encode; as `load_video_tokenizer` (`soundstream-tiny` is built in)."""
-    return cast(AudioTokenizer, _load(name_or_path, AUDIO_TYPES, "audio", device))
+    """An audio tokenizer ready to encode; as `load_video_tokenizer` (`soundstream-tiny` is built in).
+
+    A folder or hub id of EnCodec, DAC or Mimi (transformers) is taken as well; `facebook/encodec_24khz#8` keeps the
+    first 8 levels of its codes.
+    """
+    place, mark, levels = str(name_or_path).rpartition("#")
+    if not (mark and levels.isdigit()) or Path(name_or_path).exists():
+        return cast(AudioTokenizer, _load(name_or_path, AUDIO_TYPES, "audio", device))
+    return cast(AudioTokenizer, _load(place, AUDIO_TYPES, "audio", device, int(levels)))
 
 
 def load_text_encoder(
@@ -118,11 +126,23 @@ def resolve(name_or_path: str | Path, built_in: str, further_files: Sequence[str
         raise FileNotFoundError(f"no model {str(name_or_path)!r}: {where}, and the hub says: {error}") from error
 
 
-def _load(name_or_path: str | Path, types: dict[str, Any], kind: str, device: str | torch.device | None) -> nn.Module:
+def _load(
+    name_or_path: str | Path,
+    types: dict[str, Any],
+    kind: str,
+    device: str | torch.device | None,
+    levels: int | None = None,
+) -> nn.Module:
     folder = BUILT_IN / str(name_or_path) if str(name_or_path) in built_in_names() else None
+    model: nn.Module | None
     further_files = VIDEO_FILES if kind == "video" else ()
     folder = folder or resolve(name_or_path, ", ".join(built_in_names()), further_files)
-    model = load_published_video(folder) if kind == "video" else None
+    if kind == "video":
+        model = load_published_video(folder)
+    else:
+        model = load_transformers_codec(folder, str(name_or_path), levels)
+    if model is None and levels is not None:
+        raise ValueError(f"{name_or_path}: levels (#{levels}) can only be chosen of codecs of transformers")
     model = model or _load_ours(folder, types, kind)
     return model.eval().requires_grad_(False).to(default_device(device))
 
