@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_BYTES = 256 * 2**20  # of float32 logits at a time
+CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}  # of float32 logits at a time; a GPU wants larger products
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -39,18 +39,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     grad_weight.addmm_(error.T, hidden)
                 else:
                     grad_weight += error.T @ hidden
-        ctx.save_for_backward(grad_hidden, grad_weight)
+        ctx.gradients = (grad_hidden, grad_weight)
         ctx.mark_non_differentiable(nll_N)
         return (nll_N * scale_N).sum(), nll_N
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_outputs[0], grad_weight * grad_outputs[0], None, None, None
+        if ctx.gradients is None:
+            raise RuntimeError("the chunked loss frees its gradients once they are used; run it forward again")
+        # In place: the gradient of a large vocabulary is as large as its table, and a copy would double it.
+        grad_hidden, grad_weight = (gradient.mul_(grad_outputs[0]) for gradient in ctx.gradients)
+        ctx.gradients = None
+        return grad_hidden, grad_weight, None, None, None
 
 
 def chunked_cross_entropy(
-    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, scale_N: Tensor, chunk_bytes: int = CHUNK_BYTES
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, scale_N: Tensor, chunk_bytes: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of −log softmax(hidden · weightᵀ)[target], equal to the plain formula.
 
@@ -59,10 +63,11 @@ def chunked_cross_entropy(
         weight_VD: the output embedding.
         targets_N: int64 in [0, V).
         scale_N: weight of each row in the sum; no gradient flows to it.
-        chunk_bytes: bound on the float32 logits that exist at one time (at least one row).
+        chunk_bytes: bound on the float32 logits that exist at one time (at least one row); None: as suits the device.
 
     Returns:
         The scalar sum, and the loss of each row in nats (N,) float32, without gradient.
     """
+    chunk_bytes = chunk_bytes or CHUNK_BYTES.get(hidden_ND.device.type, 2**28)
     chunk_rows = max(1, chunk_bytes // (4 * len(weight_VD)))
     return _ChunkedCrossEntropy.apply(hidden_ND, weight_VD, targets_N, scale_N, chunk_rows)  # type: ignore[no-any-return]

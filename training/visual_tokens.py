@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.chunked_loss import CHUNK_BYTES, chunked_cross_entropy
+from training.chunked_loss import chunked_cross_entropy
 
 
 def split_codes(codes: Tensor, factors: Sequence[int]) -> list[Tensor]:
@@ -84,7 +84,7 @@ class VisualTokens(nn.Module):
         return torch.stack(embeddings).sum(dim=0)
 
     def loss(
-        self, hidden_ND: Tensor, codes_N: Tensor, scale_N: Tensor, chunk_bytes: int = CHUNK_BYTES
+        self, hidden_ND: Tensor, codes_N: Tensor, scale_N: Tensor, chunk_bytes: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Weighted sum of −log p(code), and its nats per row (N,) without gradient."""
         total, nll_N = hidden_ND.new_zeros(()), hidden_ND.new_zeros(len(hidden_ND), dtype=torch.float32)

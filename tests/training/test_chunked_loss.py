@@ -29,6 +29,14 @@ def test_loss_and_gradients_equal_the_plain_formula(rows_at_a_time):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+def test_gradients_are_used_once():
+    hidden, weight, targets, scale = _inputs()
+    total, _ = chunked_cross_entropy(hidden, weight, targets, scale)
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="run it forward again"):
+        total.backward()
+
+
 def test_no_gradient_is_computed_where_none_is_wanted():
     hidden, weight, targets, scale = _inputs()
     with torch.no_grad():
