@@ -104,7 +104,10 @@ def analyze_address(
     ordered = sorted(sources, key=lambda source: (source.source_id, source.occurrence))
     with SourceMedia(uri, job) as media:
         for source in ordered:
-            if source.occurrence:
+            tombstone = job.removals.source(source)
+            if tombstone is not None:  # before it is fetched
+                yield SourceResult(source).removed(tombstone), True
+            elif source.occurrence:
                 yield SourceResult(source).duplicate("same_row", source.source_id), True
             else:
                 yield analyze_source(source, media, job, analyze)
@@ -115,6 +118,9 @@ def analyze_source(source: Source, media: SourceMedia, job: CurateJob, analyze: 
     sha256 = attempt("fetch", media.content_sha256)
     if isinstance(sha256, Verdict):
         return SourceResult(source).failed(sha256), False
+    tombstone = job.removals.source(source, sha256)
+    if tombstone is not None:
+        return SourceResult(source).removed(tombstone), True
     result = SourceResult(source, content_sha256=sha256)
     stored = stored_analysis(source, sha256, job)
     outcome = stored if stored is not None else _fresh(source, media, job, analyze)
@@ -173,8 +179,8 @@ def _clip_of(source: Source, clip: Clip) -> Clip:
 
 def _without_picture(clip: Clip, job: CurateJob) -> Clip:
     """The clip with its keyframe as a unit of its own, by content: clips carry no pictures through the job."""
-    if not clip.keyframe_jpeg:
-        return clip
+    if not clip.keyframe_jpeg or job.removals.clip(clip) is not None:
+        return replace(clip, keyframe_jpeg=b"")
     sha256 = hashlib.sha256(clip.keyframe_jpeg).hexdigest()
     if not job.units.has("keyframe", sha256, ".jpg"):
         job.units.put("keyframe", sha256, clip.keyframe_jpeg, ".jpg")

@@ -32,6 +32,7 @@ from beam_jobs.runner import beam_options
 from beam_jobs.sources import write_parts
 from beam_jobs.units import SCRATCH, Units
 from curation.manifest import read_sources
+from curation.removals import removal_files
 from curation.report import build_report
 from curation.settings import CURATE, CurateSettings
 from media import storage
@@ -112,7 +113,7 @@ def _tidy(files: Products, shards: Sequence[ClipShard], sums: Mapping[str, int],
     if not sums.get("clips"):
         write_part(files, part_name(CLIPS_LEDGER, 0), [], CLIPS_SCHEMA, curate_pipeline.CLIP_ORDER)
     names = [*read_names(Units.of(files.output), "files"), *([] if sums.get("clips") else [part_name(CLIPS_LEDGER, 0)])]
-    files.keep_only(LEDGER, "*.parquet", names)
+    files.keep_only(LEDGER, "*.parquet", [*names, *removal_files(files.output)])
     files.keep_only(PREVIEWS, "*.tar", names)
 
 

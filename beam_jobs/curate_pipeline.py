@@ -9,7 +9,7 @@ from beam_jobs.analyze import AnalyzeSources
 from beam_jobs.clip_shards import WriteClipShards, products
 from beam_jobs.copies import DropCopies, DropSameClips
 from beam_jobs.cut import CutKept, kept_by_reference
-from beam_jobs.filtering import Filter
+from beam_jobs.filtering import DropRemoved, Filter
 from beam_jobs.flow import ENDED, Fork, KeptClip, SourceResult
 from beam_jobs.job import CurateJob
 from beam_jobs.ledger import CLIPS_LEDGER, SOURCES_LEDGER, WriteLedger, source_dict
@@ -42,7 +42,8 @@ def build(pipeline: beam.Pipeline, job: CurateJob, parts: Sequence[str]) -> None
 def decide(clips: PCollection, job: CurateJob) -> tuple[PCollection, list[PCollection]]:
     """Candidates → clips to keep, and all those that ended, in the order cheap before dear."""
     settings = job.settings
-    steps: list[tuple[str, beam.PTransform]] = [("CheapFilters", Filter(settings.filters, cheap=True))]
+    steps: list[tuple[str, beam.PTransform]] = [("Removed", DropRemoved(job.removals))] if job.removals else []
+    steps.append(("CheapFilters", Filter(settings.filters, cheap=True)))
     steps.append(("DropSameClips", DropSameClips()))
     if settings.dedup.near:
         steps.append(("DropNearCopies", DropNearCopies(settings.dedup)))

@@ -8,6 +8,7 @@ from apache_beam.pvalue import PCollection
 
 from beam_jobs.flow import ended, fork
 from curation.filters import cheap_verdict, verdict
+from curation.removals import Removals, removed_clip
 from curation.settings import FilterSettings
 from schemas.records import Clip, Verdict
 
@@ -44,3 +45,23 @@ class Filter(beam.PTransform):
 
     def expand(self, clips: PCollection) -> Any:  # a Fork
         return fork(clips, _JudgeFn(self._filters, self._judge), "Judge")
+
+
+class _RemovedFn(beam.DoFn):
+    def __init__(self, removals: Removals):
+        self._removals = removals
+
+    def process(self, clip: Clip) -> Iterator[Any]:
+        tombstone = self._removals.clip(clip)
+        yield clip if tombstone is None else ended(removed_clip(clip, tombstone))
+
+
+class DropRemoved(beam.PTransform):
+    """Clips → those that nobody has asked to take down, and the others, whatever verdict they have."""
+
+    def __init__(self, removals: Removals):
+        super().__init__()
+        self._removals = removals
+
+    def expand(self, clips: PCollection) -> Any:  # a Fork
+        return fork(clips, _RemovedFn(self._removals), "Removed")

@@ -6,7 +6,9 @@ from typing import NamedTuple
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
+from curation.removals import removed_source_row
 from schemas.records import Analysis, Clip, CutClip, Source, SourceRow, Verdict, source_row
+from schemas.removals import RemovedRow
 from schemas.states import ClipState, SourceState
 
 ENDED = "ended"
@@ -37,6 +39,11 @@ class SourceResult:
         return replace(
             self, analysis=analysis, state=SourceState.DUPLICATE, stage="dedup", reason=reason, duplicate_of=of
         )
+
+    def removed(self, tombstone: RemovedRow) -> "SourceResult":
+        """The same of an input that was taken down: done with, and nothing of it looked at."""
+        row = removed_source_row(self.source, tombstone)
+        return SourceResult(self.source, stage=row.stage, reason=row.reason, detail=row.detail)
 
     def row(self) -> SourceRow:
         return source_row(

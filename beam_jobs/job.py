@@ -1,11 +1,12 @@
 """What every worker of a curation run is told: the settings, where finished units are, and the stages' fingerprints."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from beam_jobs.code_version import code_version
 from beam_jobs.units import Units
+from curation.removals import Removals, read_removals
 from curation.settings import CurateSettings
 from media import storage
 from media.commandline import settings_dict
@@ -25,6 +26,7 @@ class CurateJob:
     fingerprints: dict[str, str]  # by stage: settings, weights, code version
     shown: dict[str, Any]  # the settings as given, for `run.json`; secrets redacted, the output folder left out
     folder: str  # in which the command was started; workers may stand elsewhere
+    removals: Removals = field(default_factory=Removals)  # what was taken down and must not come back
 
     @staticmethod
     def of(settings: CurateSettings) -> "CurateJob":
@@ -36,7 +38,8 @@ class CurateJob:
         here = str(Path.cwd())
         shown = {name: value for name, value in settings_dict(settings).items() if name not in ("output", "plan")}
         placed = _placed(settings, here)
-        return CurateJob(placed, Units.of(placed.output), stage_fingerprints(placed), shown, here)
+        removals = read_removals(placed.output, placed.dedup.near_distance if placed.dedup.near else None)
+        return CurateJob(placed, Units.of(placed.output), stage_fingerprints(placed), shown, here, removals)
 
     def address(self, uri: str) -> str:
         """An input's address as any worker can open it; a relative path starts where the command was started."""

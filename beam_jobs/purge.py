@@ -21,7 +21,8 @@ def purge_run(run_dir: str, removals: Removals, clip_ids: Iterable[str], fingerp
     A keyframe that a clip which stays shares to the byte (a black frame, a title) is no secret and stays.
     """
     units = Units.of(run_dir)
-    gone, keyframes, paths = set(clip_ids), set(), []
+    gone, paths = set(clip_ids), list[str]()
+    keyframes: set[str] = set()
     for path, analysis in _analyses_of(units, {row.content_sha256 for row in removals.rows}):
         whole = removals.source(analysis.source, analysis.content_sha256) is not None
         barred = [clip for clip in analysis.clips if whole or removals.clip(clip) is not None]
@@ -33,7 +34,9 @@ def purge_run(run_dir: str, removals: Removals, clip_ids: Iterable[str], fingerp
     free = keyframes - _still_used(units, keyframes, removals) if keyframes else keyframes
     paths += [units.path("keyframe", sha256, ".jpg") for sha256 in sorted(free)]
     if "caption" in fingerprints:
-        paths += [units.path("caption", fingerprint("caption", fingerprints["caption"], sha256)) for sha256 in sorted(free)]
+        paths += [
+            units.path("caption", fingerprint("caption", fingerprints["caption"], sha256)) for sha256 in sorted(free)
+        ]
     return _remove(paths)
 
 

@@ -34,15 +34,18 @@ def take_down_tokens(folder: str, clip_ids: frozenset[str], removals: Removals, 
     """
     files, notes = Products(folder, DATASET_FILE), Notes(folder, DATASET_FILE)
     info = DatasetInfo.from_json(notes.text)
-    sources = frozenset(row.removed_id for row in removals.rows if row.kind == "source")
-    gone = clip_ids | {row.removed_id for row in removals.rows if row.kind == "clip"}
+    gone, sources = _ids(clip_ids, removals)
     left, affected, count = _look(folder, gone, sources)
     if affected or notes.shards:
         notes.write()
         files.invalidate()
     for name in affected:
         files.forget(name)
-        notes.done(name, _rewrite(folder, name, info, gone, sources) if left.get(name) else _drop(files, name))
+        if left.get(name):
+            notes.done(name, _rewrite(folder, name, info, gone, sources))
+        else:
+            storage.remove(files.path(name))
+            notes.done(name, None)
     gone |= _ledger_ids(folder, sources)
     _rewrite_tables(files, f"{SAMPLES}-*.parquet", SAMPLES_SCHEMA, gone, sources)
     _rewrite_tables(files, "ledger/clips-*.parquet", TOKENIZED_SCHEMA, gone, sources)
@@ -50,6 +53,17 @@ def take_down_tokens(folder: str, clip_ids: frozenset[str], removals: Removals, 
     purge_tokens(folder, gone)
     notes.clear()
     return count
+
+
+def count_samples(folder: str, clip_ids: frozenset[str], removals: Removals) -> int:
+    """How many samples `take_down_tokens` would take."""
+    return _look(folder, *_ids(clip_ids, removals))[2]
+
+
+def _ids(clip_ids: frozenset[str], removals: Removals) -> tuple[frozenset[str], frozenset[str]]:
+    """Ids of the clips and of the whole inputs that are to go."""
+    sources = frozenset(row.removed_id for row in removals.rows if row.kind == "source")
+    return clip_ids | {row.removed_id for row in removals.rows if row.kind == "clip"}, sources
 
 
 def _look(folder: str, gone: frozenset[str], sources: frozenset[str]) -> tuple[dict[str, int], list[str], int]:
@@ -80,10 +94,6 @@ def _rewrite(
 
     written = write_shard(folder, name, name.partition("-")[0], samples(), info.tokenizers)
     return {"info": asdict(written.info), "quality": asdict(written.quality)}
-
-
-def _drop(files: Products, name: str) -> None:
-    storage.remove(files.path(name))
 
 
 def _ledger_ids(folder: str, sources: frozenset[str]) -> frozenset[str]:
@@ -124,7 +134,7 @@ def _manifest(files: Products, info: DatasetInfo, notes: Notes, curated: tuple[s
 
 
 def _quality(files: Products, notes: Notes) -> dict[str, ShardQuality]:
-    stored = json.loads(storage.read_bytes(files.path(QUALITY_FILE)))["shards"]
+    stored = json.loads(storage.read_bytes(files.path(QUALITY_FILE)))["shards"]  # the job writes it before the manifest
     quality = {}
     for name, entry in stored.items():
         note = notes.shards.get(name, {"quality": entry})

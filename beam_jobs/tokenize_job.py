@@ -89,7 +89,7 @@ def finish(prepared: Prepared, counts: Mapping[str, int], wall_s: float) -> int:
     usable = [shard for shard in shards if shard.name not in barred]
     _tidy(files, [shard.name for shard in shards], read_names(job.units, "files"))
     storage.write_bytes_atomic(files.path("timings.json"), timings(dict(counts), wall_s, UNITS))
-    _write_quality(files, quality, barred)
+    write_quality(files, quality, barred)
     info = dataset_info(prepared, sums, usable)
     if not _committed(files, info, prepared):
         write_dataset(job.settings.output, info, prepared.empty_caption)
@@ -116,7 +116,7 @@ def _tidy(files: Products, shards: Sequence[str], names: Sequence[str]) -> None:
     files.keep_only("ledger", "*.parquet", names)
 
 
-def _write_quality(files: Products, quality: Mapping[str, ShardQuality], barred: Mapping[str, str]) -> None:
+def write_quality(files: Products, quality: Mapping[str, ShardQuality], barred: Mapping[str, str]) -> None:
     """`quality.json`: token QA of the whole set and of each shard."""
     merged = merge([quality[name] for name in sorted(quality)])
     shards = {name: {**asdict(each), "quarantined": barred.get(name)} for name, each in quality.items()}

@@ -128,6 +128,22 @@ def _from_manifest(path: str, form: str, manifest: ManifestSettings) -> Iterator
             yield _from_row(row, path, manifest, where)
 
 
+def manifest_rows(path: str) -> Iterator[tuple[Row, str | None]]:
+    """Each row of a CSV, JSON Lines or Parquet file as it is, and the address that its `path` or `url` gives in full.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not of that form.
+    """
+    filesystem, plain = fsspec.url_to_fs(path)
+    if not filesystem.isfile(plain):
+        raise FileNotFoundError(f"manifest {path} is not there")
+    form = MANIFEST_SUFFIXES.get(PurePosixPath(path).suffix.lower(), "csv")
+    for _, row in _RECORDS[form](filesystem, plain):
+        address = _beside(path, str(row["path"])) if row.get("path") else row.get("url")
+        yield row, _absolute(str(address)) if address else None
+
+
 def _known_form(row: Row) -> str:
     columns = set(row)
     if columns >= _PANDA and str(row["timestamp"]).lstrip().startswith("["):

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from schemas import SCHEMA_VERSION
 from schemas.records import ClipRow, SourceRow
+from schemas.removals import RemovedRow
 from schemas.scores import SCORES
 from schemas.shards import SampleRow, TokenizedRow
 
@@ -40,5 +41,6 @@ CLIPS_SCHEMA = schema_of(
     ClipRow,
     tuple(pa.field(f"score_{s.name}", pa.float64(), metadata={"doc": s.doc, "stage": s.stage}) for s in SCORES),
 )
+REMOVED_SCHEMA = schema_of(RemovedRow)
 SAMPLES_SCHEMA = schema_of(SampleRow)
 TOKENIZED_SCHEMA = schema_of(TokenizedRow)

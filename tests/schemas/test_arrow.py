@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from schemas.arrow import CLIPS_SCHEMA, SAMPLES_SCHEMA, SOURCES_SCHEMA, schema_of
+from schemas.arrow import CLIPS_SCHEMA, REMOVED_SCHEMA, SAMPLES_SCHEMA, SOURCES_SCHEMA, schema_of
 from schemas.records import Analysis
 from schemas.scores import SCORE_NAMES, SCORES
 
@@ -30,6 +30,10 @@ key string! | shard string! | split string! | clip_id string! | source_id string
 start_s double! | height int64! | width int64! | num_video_tokens int64! | num_audio_tokens int64!
 num_text_states int64! | caption string | license string | psnr_db double | audio_snr_db double | codes_used int64!
 """
+REMOVED = """
+kind string! | removed_id string! | uri string! | content_sha256 string | start_s double | end_s double | phash string
+reason string!
+"""
 
 
 def columns(schema: pa.Schema) -> list[str]:
@@ -45,6 +49,7 @@ def pinned(text: str) -> list[str]:
     [
         pytest.param(SOURCES_SCHEMA, SOURCES, "SourceRow", id="sources"),
         pytest.param(CLIPS_SCHEMA, CLIPS, "ClipRow", id="clips"),
+        pytest.param(REMOVED_SCHEMA, REMOVED, "RemovedRow", id="removed"),
         pytest.param(SAMPLES_SCHEMA, SAMPLES, "SampleRow", id="samples"),
     ],
 )
