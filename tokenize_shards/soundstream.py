@@ -8,7 +8,7 @@ No sample of the output depends on codes, and no code on samples, that come late
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -161,6 +161,67 @@ def build_decoder(config: SoundStreamConfig) -> Codec:
     return Codec([*layers, Activation(), CausalConv1d(width, 1, 7)])
 
 
+def start_as_cosine_codec(encoder: Codec, decoder: Codec, config: SoundStreamConfig) -> None:
+    """Starting weights with which encoder and decoder are a block cosine transform and its inverse.
+
+    From torch's own start such a network, deep and without norms, hands on nothing but its offsets, and spends
+    thousands of steps as silence. Instead, the strided convolutions gather the samples of a frame in order, the
+    last of them takes their lowest cosines, and the decoder undoes it; residual branches begin at zero. Values
+    stay small on the way, where ELU is nearly the identity. What is not on this path keeps its random weights.
+
+    Where a level is too narrow to gather its samples, torch's own start is kept.
+    """
+    gathered = [math.prod(config.strides[: n + 1]) for n in range(len(config.strides))]
+    widths = [config.channels * 2 ** (n + 1) for n in range(len(config.strides))]
+    if any(samples > width for samples, width in zip(gathered[:-1], widths[:-1], strict=True)):
+        return
+    for unit in [*encoder.modules(), *decoder.modules()]:
+        if isinstance(unit, CausalConv1d | CausalUpsample1d):
+            nn.init.zeros_(cast(Tensor, unit.conv.bias))
+        if isinstance(unit, ResidualUnit):
+            nn.init.zeros_(unit.point.conv.weight)
+    down = [layer for layer in encoder.layers if isinstance(layer, CausalConv1d)]
+    up = [layer for layer in decoder.layers if isinstance(layer, CausalConv1d | CausalUpsample1d)][::-1]
+    loudness = config.hop**0.5
+    _put(down[0], torch.ones(1, 1, 1), 0.1)
+    _put(up[0], torch.ones(1, 1, 1), 10.0)
+    for level, stride in enumerate(config.strides):
+        before, rows = gathered[level] // stride, min(gathered[level], widths[level])
+        last = level == len(config.strides) - 1
+        basis = cosines(gathered[level])[:rows] if last else torch.eye(gathered[level])
+        taps = basis.view(rows, stride, before).transpose(1, 2)  # sample number = tap · before + channel
+        _put(down[level + 1], taps, 1 / loudness if last else 1.0)
+        _put(up[level + 1], taps, loudness if last else 1.0)
+    kept = torch.eye(min(config.width, rows)).unsqueeze(2)
+    _put(down[-1], kept, 10 * loudness)
+    _put(up[-1], kept, 0.1 / loudness, outputs=rows)
+
+
+def cosines(size: int) -> Tensor:
+    """The orthonormal cosine transform (DCT-II), size x size, lowest frequency first."""
+    n = torch.arange(size, dtype=torch.float64)
+    basis = torch.cos(math.pi / size * (n[None] + 0.5) * n[:, None]) * (2 / size) ** 0.5
+    basis[0] /= 2**0.5
+    return basis.float()
+
+
+@torch.no_grad()
+def _put(layer: nn.Module, taps: Tensor, scale: float, outputs: int = 0) -> None:
+    """Makes the first outputs of a layer exactly `taps` (coarse, fine, time) of its first inputs at the present frame.
+
+    Args:
+        outputs: how many outputs read nothing else; by default those of `taps`.
+    """
+    coarse, fine, length = taps.shape
+    weight = cast(nn.Conv1d, layer.conv).weight
+    if isinstance(layer, CausalUpsample1d):  # weight (in, out, time): from coarse to fine
+        weight[:, : outputs or fine] = 0
+        weight[:coarse, :fine, :length] = scale * taps
+    else:
+        weight[: outputs or coarse] = 0
+        weight[:coarse, :fine, weight.shape[2] - length :] = scale * taps
+
+
 class SoundStream(nn.Module):
     """The SoundStream codec; an `AudioTokenizer`."""
 
@@ -174,6 +235,7 @@ class SoundStream(nn.Module):
         self.encoder = build_encoder(config)
         self.quantizer = ResidualVQ(config.width, config.num_quantizers, config.codebook_size)
         self.decoder = build_decoder(config)
+        start_as_cosine_codec(self.encoder, self.decoder, config)
         self.codebook_size = config.codebook_size
         self.num_quantizers = config.num_quantizers
         self.sample_rate_hz = config.sample_rate_hz

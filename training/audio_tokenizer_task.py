@@ -27,6 +27,7 @@ def build_model(settings: AudioTokenizerTraining) -> SoundStream:
     model = SoundStream(config, settings.name)
     model.quantizer.commitment_weight = settings.losses.commitment_weight
     model.quantizer.min_usage = settings.losses.min_code_usage
+    model.quantizer.dropout = settings.losses.code_dropout
     if settings.start_from:
         source = cast(nn.Module, load_audio_tokenizer(settings.start_from, "cpu"))
         try:

@@ -87,6 +87,7 @@ def load_checkpoint(
             ) from error
     for name, optimizer in optimizers.items():
         optimizer.load_state_dict(_unflatten_optimizer(name, state["optimizers"][name], tensors))
+        _match_layout(optimizer)
     _restore_random_states(tensors, generators or {})
     return {**state["extra"], "step": state["step"]}
 
@@ -127,6 +128,15 @@ def _unflatten_optimizer(name: str, saved: dict[str, Any], tensors: Mapping[str,
         index, slot = key.split("/", 1)
         slots.setdefault(int(index), {})[slot] = value
     return {"state": slots, "param_groups": saved["param_groups"]}
+
+
+def _match_layout(optimizer: Optimizer) -> None:
+    """Lays state tensors out in memory like their parameters: fused optimizers pair them byte by byte."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # what Lightning Fabric wraps
+    for parameter, slots in inner.state.items():
+        for slot, value in slots.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                slots[slot] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _random_states(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:

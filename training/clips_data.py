@@ -3,11 +3,13 @@
 import csv
 import fnmatch
 import hashlib
-import io
 import logging
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -16,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from media.decord_module import decord
+from media.containers import open_container
+from media.windows import FrameReader
+from schemas.states import Rejection
 from training.settings_tokenizers import HeldBack, Sounds, VideoClips
 
 log = logging.getLogger(__name__)
@@ -32,9 +36,16 @@ class ClipSource:
     path: Path | None = None
     data: bytes | None = None
 
-    def open(self) -> str | io.BytesIO:
-        """What the decoders take."""
-        return str(self.path) if self.data is None else io.BytesIO(self.data)
+    @contextmanager
+    def on_disk(self) -> Iterator[Path]:
+        """The file itself, or for the time being a copy of the shard's member."""
+        if self.path is not None:
+            yield self.path
+            return
+        with tempfile.NamedTemporaryFile(suffix=Path(self.name).suffix) as file:
+            file.write(self.data or b"")
+            file.flush()
+            yield Path(file.name)
 
 
 def find_clips(
@@ -118,20 +129,21 @@ def video_windows(
     Args:
         overlap: frames that neighbouring windows share (for training; 0 gives the windows of `tokenize`).
     """
-    reader = decord.VideoReader(source.open(), num_threads=1)
-    times = reader.get_frame_timestamp(np.arange(len(reader)))[:, 0]
-    wanted = np.arange(times[0], times[-1] + 0.5 / fps, 1 / fps)
-    indices = np.abs(times[None, :] - wanted[:, None]).argmin(axis=1)
-    if len(indices) < num_frames:
-        return []
-    frames = [_resize(frame, resolution) for frame in _frames(reader, indices)]
+    with source.on_disk() as path:
+        reader = FrameReader(path)
+        start, end = (reader.index.pts[edge] * reader.index.time_base for edge in (0, -1))
+        rate = Fraction(fps).limit_denominator(100_000)
+        times = [start + k / rate for k in range(int((end - start) * rate + Fraction(1, 2)) + 1)]
+        if len(times) < num_frames:
+            return []
+        frames = [_resize(frame, resolution) for frame in _frames(reader, times)]
     stride = num_frames - overlap
-    return [np.stack(frames[start : start + num_frames]) for start in range(0, len(frames) - num_frames + 1, stride)]
+    return [np.stack(frames[first : first + num_frames]) for first in range(0, len(frames) - num_frames + 1, stride)]
 
 
-def _frames(reader: decord.VideoReader, indices: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(indices), 32):
-        yield from reader.get_batch(indices[start : start + 32].tolist()).asnumpy()
+def _frames(reader: FrameReader, times: Sequence[Fraction]) -> Iterator[np.ndarray]:
+    for first in range(0, len(times), 32):
+        yield from reader.frames_at(times[first : first + 32])
 
 
 def _resize(frame: np.ndarray, resolution: int) -> np.ndarray:
@@ -143,7 +155,7 @@ def _resize(frame: np.ndarray, resolution: int) -> np.ndarray:
 
 def audio_samples(source: ClipSource, sample_rate_hz: int, max_s: float) -> np.ndarray | None:
     """The mono sound of a file as float32 in [-1, 1], at most `max_s` long; None without an audio stream."""
-    with av.open(source.open()) as container:
+    with source.on_disk() as path, open_container(path) as container:
         if not container.streams.audio:
             return None
         resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate_hz)
@@ -177,7 +189,7 @@ def load_video_windows(
         overlap = 0 if kept else clips.num_frames // 2
         try:
             windows = video_windows(source, clips.num_frames, clips.fps, clips.resolution, overlap)
-        except (decord.DECORDError, OSError, RuntimeError, ValueError) as error:
+        except (Rejection, OSError, ValueError) as error:
             log.warning("left out %s: %s", source.name, error)
             continue
         windows = spread(windows, clips.max_windows)
@@ -216,7 +228,7 @@ def load_audio(
     for source in find_clips(folder, AUDIO_SUFFIXES, sounds.include):
         try:
             samples = audio_samples(source, sample_rate_hz, sounds.max_s)
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (Rejection, av.FFmpegError, OSError, ValueError) as error:
             log.warning("left out %s: %s", source.name, error)
             continue
         if samples is not None and len(samples):

@@ -232,6 +232,7 @@ class AudioLosses:
         commitment_weight: pull of the latents towards their codes.
         quantizer_start: step from which latents are quantized; the autoencoder comes first, so that the codebooks
             start from latents that mean something.
+        code_dropout: reconstruct each training example from its first n levels, n drawn from 1..Q.
         min_code_usage: a code used less often a batch (in the moving average) is replaced; must be below codes a
             batch / codebook size.
     """
@@ -245,6 +246,7 @@ class AudioLosses:
     commitment_weight: float = 0.25
     quantizer_start: int = 0
     min_code_usage: float = 2.0
+    code_dropout: bool = True
 
 
 @dataclass(frozen=True)
