@@ -60,7 +60,8 @@ class SoundStreamConfig:
             raise ValueError(
                 f"unknown SoundStream settings {sorted(unknown)}; known: {sorted(cls.__dataclass_fields__)}"
             )
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        tupled: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+        return cls(**tupled)
 
 
 TINY = SoundStreamConfig(channels=16, width=64)

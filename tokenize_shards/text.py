@@ -4,6 +4,7 @@ import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 from tokenize_shards.base import default_device, fingerprint
 
 MAX_TOKENS = 64
-_ENCODERS = {"t5": T5EncoderModel, "umt5": UMT5EncoderModel, "mt5": T5EncoderModel}
+_ENCODERS: dict[str, Any] = {"t5": T5EncoderModel, "umt5": UMT5EncoderModel, "mt5": T5EncoderModel}
 _FILES = ("*.safetensors", "*.bin", "tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "vocab.*")
 
 

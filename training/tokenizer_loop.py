@@ -25,9 +25,17 @@ log = logging.getLogger(__name__)
 class TokenizerTask(Protocol):
     """What differs between the tokenizers."""
 
-    model: nn.Module
-    adversary: nn.Module | None
     adversary_start: int
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        ...
+
+    @property
+    def adversary(self) -> nn.Module | None:
+        """The discriminator, if there is one."""
+        ...
 
     def batch(self, step: int, generator: torch.Generator) -> Tensor:
         """The training batch of a step, on the CPU."""

@@ -57,7 +57,7 @@ class VideoTask:
 
     def __init__(self, settings: VideoTokenizerTraining, device: torch.device) -> None:
         self.settings = settings
-        self.model = build_model(settings).to(device, memory_format=cast(Any, torch.channels_last_3d))
+        self.model = build_model(settings).to(device).to(memory_format=torch.channels_last_3d)
         clips = settings.clips
         self.model.grid(clips.num_frames, clips.crop, clips.crop)
         self.model.grid(clips.num_frames, clips.resolution, clips.resolution)
