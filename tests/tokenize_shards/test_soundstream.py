@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tokenize_shards.base import AudioTokenizer
 from tokenize_shards.causal import Stream
-from tokenize_shards.soundstream import SIZES, SoundStream, SoundStreamConfig
+from tokenize_shards.soundstream import SIZES, SoundStream, SoundStreamConfig, cosines
 
 torch.set_num_threads(1)  # on tensors this small several threads only wait for each other
 SMALL = SoundStreamConfig(channels=4, width=16, codebook_size=64)
@@ -105,3 +105,19 @@ def test_gradient_reaches_the_input_and_one_batch_is_overfit() -> None:
         errors.append(error.item())
     assert float(audio.grad.abs().sum()) > 0
     assert errors[-1] < 0.5 * errors[0]
+
+
+def test_cosines_are_orthonormal() -> None:
+    basis = cosines(40)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(40), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_untrained_it_is_a_cosine_codec(size: str) -> None:
+    """Before the first step, low sounds pass through encoder and decoder almost unharmed."""
+    torch.manual_seed(0)
+    codec = SoundStream(SIZES[size])
+    audio = 0.1 * torch.sin(torch.arange(3200) * (2 * torch.pi * 300 / 16_000)).view(1, 1, -1)
+    with torch.no_grad():
+        error = codec.decoder(codec.encoder(audio)) - audio
+    assert float(error.square().mean()) < 0.02 * float(audio.square().mean())
