@@ -30,7 +30,7 @@ class StagePlan:
 
 def plan(job: CurateJob, sources: Sequence[Source]) -> list[StagePlan]:
     """The stages in order. What depends on inputs that are still to be analysed cannot be counted, and says so."""
-    first = [source for source in sources if not source.occurrence]
+    first = [source for source in sources if not source.occurrence and job.removals.source(source) is None]
     hashes = {source.source_id: _known_hash(job, source) for source in first}
     found = [stored_analysis(source, sha, job) for source in first if (sha := hashes[source.source_id])]
     analyses = [outcome for outcome in found if isinstance(outcome, Analysis)]
@@ -84,7 +84,8 @@ def _best(group: Sequence[Analysis]) -> Analysis:
 
 def _alive_after_dedup(analyses: Iterable[Analysis], job: CurateJob) -> list[Clip]:
     settings = job.settings
-    clips = [judged(clip, settings.filters, cheap_verdict) for analysis in analyses for clip in analysis.clips]
+    wanted = (clip for analysis in analyses for clip in analysis.clips if job.removals.clip(clip) is None)
+    clips = [judged(clip, settings.filters, cheap_verdict) for clip in wanted]
     by_id: dict[str, list[Clip]] = {}
     for clip in clips:
         if clip.verdict is None:

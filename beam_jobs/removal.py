@@ -1,6 +1,5 @@
 """A takedown from what is named to what is gone: tombstones, then the run, then its token data sets, then the units."""
 
-import hashlib
 from dataclasses import dataclass
 
 from beam_jobs.purge import purge_run
@@ -30,10 +29,10 @@ def remove(settings: RemoveSettings) -> Removed:
         ValueError, FileNotFoundError: there is no such run, data set, source or clip; nothing was touched.
         RuntimeError: the run's sums do not add up afterwards.
     """
-    before = _manifest(settings.run, "run.json", "reelmill curate")
+    text = _manifest(settings.run, "run.json", "reelmill curate")
     for folder in settings.tokens:
         _manifest(folder, "dataset.json", "reelmill tokenize")
-    run, known = RunInfo.from_json(before), read_removals(settings.run)
+    run, known = RunInfo.from_json(text), read_removals(settings.run)
     found = Tombstones(settings.run, run, settings.reason, settings.copies).of(settings.target, known)
     new = {(row.kind, row.removed_id): row for row in reversed(found)}  # what was asked for wins over what it brought
     removals = Removals((*known.rows, *new.values()))
@@ -42,8 +41,7 @@ def remove(settings: RemoveSettings) -> Removed:
         return _told(len(new), barred, _count_samples(settings, barred, removals), 0)
     write_removals(settings.run, removals.rows)
     barred = take_down(settings.run, removals)
-    now = _manifest(settings.run, "run.json", "reelmill curate")
-    samples = _take_samples(settings, barred, removals, (_digest(before), _digest(now)))
+    samples = _take_samples(settings, barred, removals)
     units = purge_run(settings.run, removals, barred.clip_ids, run.fingerprints)
     return _told(len(new), barred, samples, units)
 
@@ -66,10 +64,6 @@ def _manifest(folder: str, name: str, command: str) -> str:
     return text
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _count_samples(settings: RemoveSettings, barred: Barred, removals: Removals) -> int:
     if not settings.tokens:
         return 0
@@ -78,9 +72,9 @@ def _count_samples(settings: RemoveSettings, barred: Barred, removals: Removals)
     return sum(count_samples(folder, barred.clip_ids, removals) for folder in settings.tokens)
 
 
-def _take_samples(settings: RemoveSettings, barred: Barred, removals: Removals, curated: tuple[str, str]) -> int:
+def _take_samples(settings: RemoveSettings, barred: Barred, removals: Removals) -> int:
     if not settings.tokens:
         return 0
     from beam_jobs.token_takedown import take_down_tokens
 
-    return sum(take_down_tokens(folder, barred.clip_ids, removals, curated) for folder in settings.tokens)
+    return sum(take_down_tokens(folder, barred.clip_ids, removals, settings.run) for folder in settings.tokens)

@@ -115,6 +115,7 @@ def take_down(run_dir: str, removals: Removals) -> Barred:
     files, notes, barred = Products(run_dir, "run.json"), Notes(run_dir, "run.json"), barred_by(run_dir, removals)
     run = RunInfo.from_json(notes.text)
     notes.write()
+    files.sweep()
     files.invalidate()
     for name in sorted(barred.shards):
         info = rewrite_shard(files, f"clips/{name}", barred.clip_ids)

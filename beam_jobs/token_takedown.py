@@ -1,5 +1,6 @@
 """A token data set without the samples of barred clips: shards, tables and QA rewritten, dataset.json put last."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
@@ -14,28 +15,31 @@ from beam_jobs.takedown import Notes
 from beam_jobs.tokenize_job import QUALITY_FILE, quarantined, write_quality
 from beam_jobs.tokenize_pipeline import SAMPLES, count_clip, count_sample
 from beam_jobs.tokens import TOKENIZED, TokenizedClip
+from curation.ledger_rows import CLIPS, row_groups
 from curation.removals import Removals
 from media import storage
 from media.parquet import read_parquet, write_parquet
 from media.tar import read_samples
 from schemas.arrow import SAMPLES_SCHEMA, TOKENIZED_SCHEMA
 from schemas.shards import DatasetInfo, ShardInfo, TokenizedRow, TokenSample, decode_sample
+from schemas.states import ClipState
 from tokenize_shards.quality import ShardQuality
 from tokenize_shards.writer import DATASET_FILE, write_shard
 
 
-def take_down_tokens(folder: str, clip_ids: frozenset[str], removals: Removals, curated: tuple[str, str]) -> int:
+def take_down_tokens(folder: str, clip_ids: frozenset[str], removals: Removals, run_dir: str) -> int:
     """Makes a data set's files agree with the tombstones of the run it was made from; returns how many samples went.
 
     Args:
         clip_ids: the run's barred clips.
         removals: its tombstones.
-        curated: fingerprints of its manifest, before and now.
+        run_dir: its folder, where nothing barred is left.
     """
     files, notes = Products(folder, DATASET_FILE), Notes(folder, DATASET_FILE)
     info = DatasetInfo.from_json(notes.text)
     gone, sources = _ids(clip_ids, removals)
     left, affected, count = _look(folder, gone, sources)
+    files.sweep()
     if affected or notes.shards:
         notes.write()
         files.invalidate()
@@ -49,7 +53,8 @@ def take_down_tokens(folder: str, clip_ids: frozenset[str], removals: Removals, 
     gone |= _ledger_ids(folder, sources)
     _rewrite_tables(files, f"{SAMPLES}-*.parquet", SAMPLES_SCHEMA, gone, sources)
     _rewrite_tables(files, "ledger/clips-*.parquet", TOKENIZED_SCHEMA, gone, sources)
-    files.commit(_manifest(files, info, notes, curated).to_json())
+    info = replace(info, curated=_curated(folder, run_dir) or info.curated)
+    files.commit(_manifest(files, info, notes).to_json())
     purge_tokens(folder, gone)
     notes.clear()
     return count
@@ -117,7 +122,19 @@ def _rewrite_tables(
             write_parquet(path, table.filter(pc.invert(barred)).to_pylist(), schema)
 
 
-def _manifest(files: Products, info: DatasetInfo, notes: Notes, curated: tuple[str, str]) -> DatasetInfo:
+def _curated(folder: str, run_dir: str) -> str | None:
+    """Fingerprint of the run as it is now, where it still has all clips of the data set."""
+    ids = read_parquet(storage.join(folder, "ledger", "clips-*.parquet"), columns=["clip_id"])["clip_id"]
+    found = 0
+    for table in row_groups(run_dir, CLIPS, ["clip_id", "state"]):
+        kept = table["clip_id"].filter(pc.equal(table["state"], ClipState.KEPT))
+        found += int(pc.sum(pc.is_in(kept, value_set=ids.combine_chunks())).as_py() or 0)
+    if found < len(ids):
+        return None
+    return hashlib.sha256(storage.read_bytes(storage.join(run_dir, "run.json"))).hexdigest()
+
+
+def _manifest(files: Products, info: DatasetInfo, notes: Notes) -> DatasetInfo:
     """`dataset.json` of what is left; writes `quality.json` too."""
     quality = _quality(files, notes)
     barred = quarantined(quality, (info.settings.get("quality") or {}).get("min_psnr_db"))
@@ -127,10 +144,7 @@ def _manifest(files: Products, info: DatasetInfo, notes: Notes, curated: tuple[s
         entry = notes.shards.get(shard.name, {"info": asdict(shard)})
         if entry is not None and shard.name not in barred:
             shards.append(ShardInfo(**{**entry["info"], "resolution": tuple(entry["info"]["resolution"])}))
-    before, now = curated
-    return replace(
-        info, shards=shards, counts=_counts(files.output), curated=now if info.curated == before else info.curated
-    )
+    return replace(info, shards=shards, counts=_counts(files.output))
 
 
 def _quality(files: Products, notes: Notes) -> dict[str, ShardQuality]:
