@@ -13,7 +13,6 @@ from tests.beam_jobs.runs import ONE_PROCESS, command, environment, run, timings
 
 MOMENTS = {  # what must be there before the run is killed
     "some-analysed": (".work/analyze/*/*", 3),
-    "first-cut": (".work/cut/*/*.mp4", 1),
     "shards-written": (".work/products/clips__*.json", 1),
 }
 
@@ -43,7 +42,7 @@ def test_killed_again_and_again_and_then_finished(inputs: Path, curated: Path, t
     for pattern, count in MOMENTS.values():
         times_killed += killed(args, tmp_path, pattern, count, delays.uniform(0, 0.1))
         assert not (tmp_path / "run" / "run.json").exists() or tree(tmp_path / "run") == tree(curated)
-    assert times_killed >= 2
+    assert times_killed >= 1
     done = run(*args, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert tree(tmp_path / "run") == tree(curated)
