@@ -63,6 +63,7 @@ def stages(settings: DemoSettings) -> list[tuple[Stage, ...]]:
     curate = ("curate", "--input", manifest, "--output", curated, "--config", "demo")
     tokenize = ("tokenize", "--input", curated, "--output", tokens, "--config", "demo")
     generate = ("generate", "--model", lm, "--task", "t2v", "--prompt", settings.prompt)
+    inspect = ("inspect", tokens, "--decode", str(root / "decoded"), "--source", curated, "--samples", "6")
     train_lm = Stage(
         "train lm", "a small language model", ("train", "lm", *train, "--config", "lm-demo", "--output", lm)
     )
@@ -74,7 +75,7 @@ def stages(settings: DemoSettings) -> list[tuple[Stage, ...]]:
     return [
         (Stage("curate", "shots, scores, filters, clips", curate),),
         (Stage("tokenize", "clips to token shards", tokenize),),
-        (Stage("inspect", "what the shards hold, decoded", ("inspect", tokens, "--decode", str(root / "decoded"))),),
+        (Stage("inspect", "what the shards hold, decoded beside the originals", inspect),),
         (train_lm, train_upscaler),
         (
             Stage(
