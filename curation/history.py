@@ -9,8 +9,10 @@ import pyarrow.compute as pc
 
 from curation.find import find
 from curation.ledger_rows import CLIPS, SOURCES, Row, read_run_info, rows_of
+from curation.removals import read_removals
 from media import storage
 from media.parquet import read_parquet
+from schemas.removals import RemovedRow
 from schemas.run import RunInfo
 from schemas.scores import SCORES
 
@@ -42,7 +44,13 @@ def history(run_dir: str, wanted: str, tokens: str | None = None) -> History:
         ValueError: nothing has that name, or several have; names the nearest.
     """
     run = read_run_info(run_dir)
-    kind, rows = find(run_dir, wanted)
+    try:
+        kind, rows = find(run_dir, wanted)
+    except ValueError:
+        removed = _removed_with(run_dir, wanted)  # of a removed input no clip is left in the ledger
+        if removed is None:
+            raise
+        return removed
     return _of_source(run_dir, rows) if kind == SOURCES else _of_clip(run_dir, run, rows, tokens)
 
 
@@ -216,12 +224,22 @@ def _samples(tokens: str, clip_id: str) -> Facts:
     return facts or [("none", f"{tokens} has no sample of this clip; its ledger/clips-*.parquet says why")]
 
 
+def _removed_with(run_dir: str, wanted: str) -> History | None:
+    """What is left to say of a clip that went with its whole input."""
+    rows = [row for row in read_removals(run_dir).rows if row.removed_id.startswith(wanted)]
+    if len(rows) != 1:
+        return None
+    row = rows[0]
+    return History(row.kind, row.removed_id, [("input", _facts(uri=row.uri)), ("removals", _tombstones(rows))])
+
+
 def removals(run_dir: str, ids: Sequence[str]) -> Facts:
     """The tombstones of these sources and clips."""
-    if not storage.list_files(storage.join(run_dir, "ledger"), "removed-*.parquet"):
-        return []
-    rows = rows_of(run_dir, "removed", "removed_id", ids)
-    return [(row["removed_id"], f"{row['kind']} removed: {row['reason']}") for row in rows]
+    return _tombstones(row for row in read_removals(run_dir).rows if row.removed_id in ids)
+
+
+def _tombstones(rows: Iterable[RemovedRow]) -> Facts:
+    return [(row.removed_id, f"{row.kind} removed: {row.reason}") for row in rows]
 
 
 def _facts(**facts: Any) -> Facts:

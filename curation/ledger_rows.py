@@ -64,8 +64,8 @@ def row_groups(
 def rows_of(run_dir: str, kind: str, column: str, values: Iterable[str], columns: Sequence[str] | None = None) -> list:
     """The rows whose `column` is one of the values, in the ledger's order; all their columns where none are named."""
     wanted = pa.array(sorted(set(values)), pa.string())
-    first = f"{kind.removesuffix('s')}_id"
-    between = (wanted[0].as_py(), wanted[-1].as_py()) if column == first and len(wanted) else None
+    sorted_by = {CLIPS: "clip_id", SOURCES: "source_id"}.get(kind)
+    between = (wanted[0].as_py(), wanted[-1].as_py()) if column == sorted_by and len(wanted) else None
     names = list(columns or column_names(run_dir, kind))
     read = [*names, *([] if column in names else [column])]
     found: list[Row] = []

@@ -11,11 +11,14 @@ import pytest
 
 from beam_jobs import curate, remove
 from beam_jobs.ledger_counts import count_ledger
+from beam_jobs.products import Products
+from beam_jobs.takedown import rewrite_shard
 from beam_jobs.tombstones import read_targets
 from curation.find import find
+from curation.history import history
 from curation.removals import read_removals
 from media.parquet import read_parquet
-from media.tar import read_samples
+from media.tar import read_samples, read_tar, write_tar
 from schemas.run import RunInfo
 from tests.beam_jobs.conftest import Tokenize
 from tests.beam_jobs.runs import ONE_PROCESS, environment, ledger, tree
@@ -91,7 +94,7 @@ def test_a_later_run_is_equal_and_brings_nothing_back(
 
 
 def test_an_input_goes_with_its_copies_under_other_names(run: Path, inputs: Path) -> None:
-    row = find(str(run), "edited.mp4")[1][0]
+    row, clips = find(str(run), "edited.mp4")[1][0], kept_of(run, "edited.mp4")
     assert remove.main(["--run", str(run), row["uri"], "--reason", "asked by its author"]) == 0
     sources = {Path(row["uri"]).name: row for row in ledger(run, "sources")}
     for name in ("edited.mp4", "copy_of_edited.mp4"):
@@ -101,6 +104,9 @@ def test_an_input_goes_with_its_copies_under_other_names(run: Path, inputs: Path
     smaller = {row["reason"] for row in rows if row["uri"].endswith("smaller.mp4")}
     assert "takedown" in smaller and "near_duplicate" not in smaller
     assert {row.reason for row in read_removals(str(run)).rows} == {"asked by its author"}
+    told = dict(history(str(run), row["source_id"]).sections)["removals"]
+    assert told == [(row["source_id"], "source removed: asked by its author")]
+    assert history(str(run), clips[0][:12]).sections[-1][1] == [(clips[0], "clip removed: asked by its author")]
     taken = tree(run)
     assert curate.main(["--input", str(inputs), "--output", str(run), *ONE_PROCESS]) == 0
     assert tree(run) == taken
@@ -173,6 +179,16 @@ def test_killed_within_a_token_data_set(run: Path, token_set: Path, tmp_path: Pa
     kill_at("dataset.json", ["--run", str(run), gone, "--tokens", str(token_set)])
     assert remove.main(["--run", str(run), gone, "--tokens", str(token_set)]) == 0
     assert tree(token_set) == tree(other_set)
+
+
+def test_a_shard_of_which_nothing_is_left_goes(tmp_path: Path) -> None:
+    write_tar(tmp_path / "clips" / "clips-00000.tar", [("aa.mp4", b"1"), ("aa.json", b"{}"), ("bb.mp4", b"2")])
+    files = Products(str(tmp_path), "run.json")
+    left = rewrite_shard(files, "clips/clips-00000.tar", ["aa"])
+    assert left is not None and left[2] == 1
+    assert [name for name, _ in read_tar(tmp_path / "clips" / "clips-00000.tar")] == ["bb.mp4"]
+    assert rewrite_shard(files, "clips/clips-00000.tar", ["aa", "bb"]) is None
+    assert not list((tmp_path / "clips").iterdir())
 
 
 def test_a_manifest_of_ids_and_addresses(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
