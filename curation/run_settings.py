@@ -57,7 +57,8 @@ class RemoveSettings:
     Args:
         run: output folder of `reelmill curate`; local or any fsspec filesystem.
         target: id of a source or clip (or its beginning), an input's path or URL, or a manifest of them: CSV, JSON
-            Lines or Parquet with a column clip_id, source_id, path or url, or a text file with one per line.
+            Lines or Parquet with a column clip_id, source_id, path or url, or a text file with one id per line. A path
+            or URL takes every input of that address, and bars it where the run has never seen it.
         tokens: token data sets made from the run; give --tokens once for each.
         reason: why, in a few words; it is kept with the tombstone.
         copies: also what the ledger knows as copies of these clips, and the clips that these are copies of.
