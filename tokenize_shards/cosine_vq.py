@@ -37,6 +37,7 @@ class CosineVQ(nn.Module):
         self.decay = decay
         self.commitment_weight = commitment_weight
         self.min_usage = min_usage
+        self.active = True  # False lets unit latents through unquantized, which trainers use for the first steps
         self.codebook: Tensor
         self.usage: Tensor
         self.started: Tensor
@@ -48,6 +49,8 @@ class CosineVQ(nn.Module):
         """Latents (B K ...) to unit code vectors of the same shape, in float32 whatever the precision around."""
         with torch.autocast(z.device.type, enabled=False):
             z = F.normalize(z.float(), dim=1)
+            if self.training and not self.active:
+                return Quantized(z, torch.zeros_like(z[:, 0], dtype=torch.long), {})
             vectors = rearrange(z, "b k ... -> (b ...) k")
             if self.training:
                 self._start(vectors.detach())
@@ -73,7 +76,7 @@ class CosineVQ(nn.Module):
             return
         order = torch.randperm(len(vectors), device=vectors.device)
         chosen = vectors[order.repeat(-(-self.codebook_size // len(vectors)))[: self.codebook_size]]
-        noise = 0.01 * torch.randn_like(chosen)  # where there are fewer latents than codes, no two are alike
+        noise = 0.001 * torch.randn_like(chosen)  # where there are fewer latents than codes, no two are alike
         self.codebook.copy_(F.normalize(chosen + noise, dim=1))
         self.usage.fill_(len(vectors) / self.codebook_size)
         self.started.fill_(1)

@@ -20,6 +20,7 @@ from tokenize_shards.base import AudioTokenizer, TextEncoder, VideoTokenizer, de
 from tokenize_shards.cvivit import CViViT, CViViTConfig
 from tokenize_shards.hf_audio import load_transformers_codec
 from tokenize_shards.magvit2 import Magvit2, Magvit2Config
+from tokenize_shards.motion import MotionConfig, MotionTokenizer
 from tokenize_shards.published import VIDEO_FILES, load_published_video
 from tokenize_shards.soundstream import SoundStream, SoundStreamConfig
 from tokenize_shards.text import TransformersTextEncoder, minilm_folder
@@ -30,6 +31,7 @@ VIDEO_TYPES = {
     "cvivit": lambda config, name: CViViT(CViViTConfig.from_dict(config), name=name),
 }
 AUDIO_TYPES = {"soundstream": lambda config, name: SoundStream(SoundStreamConfig.from_dict(config), name=name)}
+MOTION_TYPES = {"lavit-motion": lambda config, name: MotionTokenizer(MotionConfig.from_dict(config), name=name)}
 EMBEDDED_TEXT = "minilm"
 
 
@@ -62,6 +64,11 @@ def load_audio_tokenizer(name_or_path: str | Path, device: str | torch.device | 
     if not (mark and levels.isdigit()) or Path(name_or_path).exists():
         return cast(AudioTokenizer, _load(name_or_path, AUDIO_TYPES, "audio", device))
     return cast(AudioTokenizer, _load(place, AUDIO_TYPES, "audio", device, int(levels)))
+
+
+def load_motion_tokenizer(name_or_path: str | Path, device: str | torch.device | None = None) -> MotionTokenizer:
+    """A tokenizer of motion maps ready to encode; as `load_video_tokenizer`."""
+    return cast(MotionTokenizer, _load(name_or_path, MOTION_TYPES, "motion", device))
 
 
 def load_text_encoder(
@@ -140,7 +147,7 @@ def _load(
     if kind == "video":
         model = load_published_video(folder)
     else:
-        model = load_transformers_codec(folder, str(name_or_path), levels)
+        model = load_transformers_codec(folder, str(name_or_path), levels) if kind == "audio" else None
     if model is None and levels is not None:
         raise ValueError(f"{name_or_path}: levels (#{levels}) can only be chosen of codecs of transformers")
     model = model or _load_ours(folder, types, kind)
