@@ -126,6 +126,13 @@ def test_a_new_file_that_looks_like_it_is_not_let_in(run: Path, inputs: Path, tm
     assert {row["reason"] for row in ledger(run, "clips")} == {"takedown"}
 
 
+@pytest.mark.parametrize(("copies", "stays"), [("false", True), ("true", False)], ids=["alone", "with-copies"])
+def test_what_a_copy_is_a_copy_of_goes_with_it_unless_told_otherwise(run: Path, copies: str, stays: bool) -> None:
+    copy = next(row for row in ledger(run, "clips") if row["state"] == "duplicate")
+    assert remove.main(["--run", str(run), copy["clip_id"], "--copies", copies]) == 0
+    assert (copy["duplicate_of"] in members(run)) == stays
+
+
 def test_a_dry_run_touches_nothing(run: Path, token_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, gone = tree(run), kept_of(run, "silent.mp4")[0]
     assert remove.main(["--run", str(run), gone, "--tokens", str(token_set), "--dry_run"]) == 0
