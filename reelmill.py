@@ -152,6 +152,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=os.environ.get("REELMILL_LOG", "WARNING").upper(), format="%(levelname)s %(name)s: %(message)s"
     )
+    # Beam without the extras of Google's cloud warns about BigQuery, which no job of ours uses.
+    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
     return _run(argv)
 
 
