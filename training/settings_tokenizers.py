@@ -150,6 +150,9 @@ class VideoLosses:
         commitment_weight: pull of the latents towards ±1.
         group_bits: bits taken together in the entropy of the mean.
         entropy_tokens: tokens drawn for it each step; 0 takes all.
+        min_code_usage: of C-ViViT's code vectors, one that is used less often a batch (in the moving average) is
+            replaced; must be below tokens a batch / codebook size.
+        quantizer_start: step from which C-ViViT's latents are quantized to code vectors.
     """
 
     reconstruction: Literal["l2", "l1"] = "l2"
@@ -169,18 +172,21 @@ class VideoLosses:
     commitment_weight: float = 0.25
     group_bits: int = 9
     entropy_tokens: int = 4096
+    min_code_usage: float = 0.05
+    quantizer_start: int = 0
 
 
 @dataclass(frozen=True)
 class VideoTokenizerTraining:
-    """Everything about one training of a MAGVIT-v2 tokenizer.
+    """Everything about one training of a MAGVIT-v2 or C-ViViT tokenizer.
 
     Args:
         data: folder of clips (searched recursively) or of clip shards (*.tar) made by `reelmill curate`.
         output: folder for checkpoints, TensorBoard logs and `tokenizer/`, which `reelmill tokenize` takes.
-        size: `tiny` (for CPUs: works on Haar patches), `base`, or `videopoet` (the paper's).
+        architecture: `magvit2`, or `cvivit` (Phenaki's; its windows have 1 + k·2 frames, 11 in the paper).
+        size: `tiny` (for CPUs: MAGVIT-v2 on Haar patches), `base`, or, of MAGVIT-v2, `videopoet` (the paper's).
         model: fields of the model that differ from the size's, for instance `{num_bits: 14}`.
-        name: what shards will call this tokenizer.
+        name: what shards will call this tokenizer; by default the architecture's name.
         start_from: folder or built-in name of a tokenizer whose weights to start from; one trained on stills
             (a network of 1-frame kernels) is inflated: its kernels go into the last time slice.
         held_back: which clips are for validation only.
@@ -192,9 +198,10 @@ class VideoTokenizerTraining:
 
     data: str
     output: str
+    architecture: Literal["magvit2", "cvivit"] = "magvit2"
     size: Literal["tiny", "base", "videopoet"] = "base"
     model: dict[str, Any] = field(default_factory=dict)
-    name: str = "magvit2"
+    name: str = ""
     start_from: str = ""
     held_back: HeldBack = field(default_factory=HeldBack)
     clips: VideoClips = field(default_factory=VideoClips)

@@ -1,4 +1,4 @@
-"""`reelmill train video-tokenizer`: MAGVIT-v2 from a folder of clips or from clip shards."""
+"""`reelmill train video-tokenizer`: MAGVIT-v2 or C-ViViT from a folder of clips or from clip shards."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +9,7 @@ from training.settings_tokenizers import VideoTokenizerTraining
 EXAMPLES = (
     "reelmill train video-tokenizer --data clips --output tokenizer --size tiny --optimisation.steps 5000",
     "reelmill train video-tokenizer --data clips --output tokenizer --config my.yaml --running.precision bf16-mixed",
+    "reelmill train video-tokenizer --data clips --output tokenizer --architecture cvivit --clips.num_frames 11",
 )
 
 
@@ -18,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
         VideoTokenizerTraining,
         argv,
         "reelmill train video-tokenizer",
-        "Trains a MAGVIT-v2 video tokenizer and exports a folder that `reelmill tokenize` takes.",
+        "Trains a MAGVIT-v2 (or C-ViViT) video tokenizer and exports a folder that `reelmill tokenize` takes.",
         EXAMPLES,
     )
     from training.video_tokenizer_task import train

@@ -12,9 +12,12 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from tokenize_shards import cvivit, magvit2
+from tokenize_shards.cosine_vq import CosineVQ
+from tokenize_shards.cvivit import CViViT, CViViTConfig
 from tokenize_shards.loading import load_video_tokenizer
-from tokenize_shards.magvit2 import SIZES, Magvit2, Magvit2Config
-from tokenize_shards.quantizers import LFQLossConfig, annealed, bit_use
+from tokenize_shards.magvit2 import Magvit2, Magvit2Config
+from tokenize_shards.quantizers import LFQ, LFQLossConfig, annealed, bit_use
 from training.clips_data import centre_crop, crop_batch, held_back_test, load_video_windows, spread
 from training.discriminators import VideoDiscriminator
 from training.inflation import inflate
@@ -29,13 +32,23 @@ from training.settings_tokenizers import VideoLosses, VideoTokenizerTraining
 from training.tokenizer_loop import TokenizerLoop, make_fabric
 
 
-def build_model(settings: VideoTokenizerTraining) -> Magvit2:
+def build_model(settings: VideoTokenizerTraining) -> Magvit2 | CViViT:
     """The model of the settings, with fresh weights or those of `start_from`.
 
     Raises:
-        ValueError: a field of `model` does not exist, or `start_from` does not fit.
+        ValueError: the architecture has no such size, a field of `model` does not exist, or `start_from` does not fit.
     """
-    config = Magvit2Config.from_dict({**asdict(SIZES[settings.size]), **settings.model})
+    model = _fresh_model(settings)
+    if isinstance(model.quantizer, CosineVQ):
+        model.quantizer.commitment_weight = settings.losses.commitment_weight
+        model.quantizer.min_usage = settings.losses.min_code_usage
+    if settings.start_from:
+        source = cast(nn.Module, load_video_tokenizer(settings.start_from, "cpu"))
+        model.load_state_dict(inflate(source.state_dict(), model.state_dict()))
+    return model
+
+
+def _fresh_model(settings: VideoTokenizerTraining) -> Magvit2 | CViViT:
     losses = settings.losses
     quantizer = LFQLossConfig(
         entropy_weight=losses.entropy_weight,
@@ -45,15 +58,16 @@ def build_model(settings: VideoTokenizerTraining) -> Magvit2:
         group_bits=losses.group_bits,
         max_tokens=losses.entropy_tokens,
     )
-    model = Magvit2(config, quantizer, settings.name)
-    if settings.start_from:
-        source = cast(nn.Module, load_video_tokenizer(settings.start_from, "cpu"))
-        model.load_state_dict(inflate(source.state_dict(), model.state_dict()))
-    return model
+    name, size = settings.name or settings.architecture, settings.size
+    if settings.architecture == "magvit2":
+        return Magvit2(Magvit2Config.from_dict({**asdict(magvit2.SIZES[size]), **settings.model}), quantizer, name)
+    if size not in cvivit.SIZES:
+        raise ValueError(f"C-ViViT has no size {size!r}, only {', '.join(cvivit.SIZES)}")
+    return CViViT(CViViTConfig.from_dict({**asdict(cvivit.SIZES[size]), **settings.model}), quantizer, name)
 
 
 class VideoTask:
-    """Batches, losses and measures of a MAGVIT-v2 tokenizer; a `TokenizerTask`."""
+    """Batches, losses and measures of a MAGVIT-v2 or C-ViViT tokenizer; a `TokenizerTask`."""
 
     def __init__(self, settings: VideoTokenizerTraining, device: torch.device) -> None:
         self.settings = settings
@@ -88,9 +102,12 @@ class VideoTask:
     def losses(self, model: nn.Module, adversary: nn.Module | None, batch: Tensor, step: int) -> dict[str, Tensor]:
         """Reconstruction, code, perceptual and adversarial losses (MODELS.md §A.4)."""
         weights = self.settings.losses
-        self.model.quantizer.entropy_factor = annealed(
-            1.0, step, weights.entropy_anneal_ratio, weights.entropy_anneal_steps
-        )
+        if isinstance(self.model.quantizer, LFQ):
+            self.model.quantizer.entropy_factor = annealed(
+                1.0, step, weights.entropy_anneal_ratio, weights.entropy_anneal_steps
+            )
+        else:
+            self.model.quantizer.active = step >= weights.quantizer_start
         reconstruction, quantized = model(batch)
         reconstruction = reconstruction.float()
         losses = {"reconstruction": _reconstruction_loss(reconstruction, batch, weights), **quantized.losses}
@@ -114,11 +131,11 @@ class VideoTask:
         return losses
 
     def validate(self, model: nn.Module, limit: int, writer: SummaryWriter | None, step: int) -> dict[str, float]:
-        """PSNR in dB (mean over frames), and of the bits: mean entropy, share with at least 0.9 bit."""
+        """PSNR in dB (mean over frames), and how the codes are used."""
         windows = spread(self.val_windows, limit) if limit else self.val_windows
         if not windows:
             return {}
-        tokenizer = cast(Magvit2, model)
+        tokenizer = cast(Magvit2 | CViViT, model)
         decibels, codes = [], []
         for position, window in enumerate(windows):
             video = centre_crop(window, self.settings.clips.resolution)
@@ -128,13 +145,7 @@ class VideoTask:
             codes.append(indices.cpu().flatten())
             if writer is not None and position < 4:
                 writer.add_image(f"val/{position}", side_by_side(video, decoded), step, dataformats="HWC")
-        use = bit_use(torch.cat(codes), tokenizer.config.num_bits, tokenizer.config.bit_order)
-        return {
-            "psnr_db": float(np.mean(decibels)),
-            "bit_entropy": float(use.mean()),
-            "bits_above_0.9": float((use >= 0.9).double().mean()),
-            "codes_used": float(torch.cat(codes).unique().numel()),
-        }
+        return {"psnr_db": float(np.mean(decibels)), **code_use(torch.cat(codes), tokenizer)}
 
     def extra_state(self) -> dict[str, Any]:
         """The moving averages of LeCAM."""
@@ -143,6 +154,18 @@ class VideoTask:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Takes `extra_state` back."""
         self.lecam.real, self.lecam.fake = state["lecam_real"], state["lecam_fake"]
+
+
+def code_use(codes: Tensor, tokenizer: Magvit2 | CViViT) -> dict[str, float]:
+    """How many codes occur and their perplexity; of lookup-free ones also the bits' mean entropy and the share of
+    bits with at least 0.9 bit."""
+    counts = codes.unique(return_counts=True)[1].double()
+    share = counts / counts.sum()
+    measures = {"codes_used": float(len(counts)), "perplexity": float((-(share * share.log()).sum()).exp())}
+    if isinstance(tokenizer.quantizer, LFQ):
+        use = bit_use(codes, tokenizer.config.num_bits, tokenizer.config.bit_order)
+        measures |= {"bit_entropy": float(use.mean()), "bits_above_0.9": float((use >= 0.9).double().mean())}
+    return measures
 
 
 def _reconstruction_loss(reconstruction: Tensor, batch: Tensor, weights: VideoLosses) -> Tensor:
