@@ -16,7 +16,7 @@ LOOK = 0x0123_4567_89AB_CDEF
 
 def looking(number: int, look: int, width: float = 64.0) -> Clip:
     of = source(f"{number}.mp4")
-    return clip(of, content=str(number), phash=(look,), scores={"height": 48.0, "width": width, "watermark": 0.0})
+    return clip(of, content=str(number), phash=(look, look), scores={"height": 48.0, "width": width, "watermark": 0.0})
 
 
 def test_the_largest_copy_stays() -> None:
