@@ -95,8 +95,11 @@ def _hop(config: Any) -> int:
     return math.prod(config.upsampling_ratios if config.model_type == "encodec" else config.downsampling_ratios)
 
 
-def load_transformers_codec(folder: Path, name: str, num_quantizers: int | None = None) -> TransformersCodec | None:
+def load_transformers_codec(folder: Path, name: str, levels: str = "") -> TransformersCodec | None:
     """The codec of a folder that `save_pretrained` made; None where it is not one of `CODECS`.
+
+    Args:
+        levels: how many levels of codes to keep, as text; empty keeps all.
 
     Raises:
         ValueError: the folder has no safetensors weights, or the codec is not one we can take.
@@ -109,13 +112,15 @@ def load_transformers_codec(folder: Path, name: str, num_quantizers: int | None 
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind not in CODECS:
         return None
+    if levels and not levels.isdigit():
+        raise ValueError(f"{name}: {levels!r} is no number of levels; write NAME#8 to keep the first 8")
     transformers_logging.disable_progress_bar()
     try:
         settings = AutoConfig.from_pretrained(folder)
         model = CODECS[kind].from_pretrained(folder, config=settings, dtype=torch.float32, use_safetensors=True)
     except OSError as error:
         raise ValueError(f"{folder} does not load as {kind}: {str(error).splitlines()[0]}") from error
-    codec = TransformersCodec(model, name, num_quantizers)
+    codec = TransformersCodec(model, name, int(levels) if levels else None)
     identity = {"config": config, "num_quantizers": codec.num_quantizers}
     codec.fingerprint = fingerprint(identity, *sorted(folder.glob("*.safetensors")))
     return codec.eval()

@@ -45,7 +45,8 @@ def load_video_tokenizer(name_or_path: str | Path, device: str | torch.device | 
 
     Args:
         name_or_path: a built-in name (`magvit2-tiny`), a folder, or a hub id; the folder (or repository) is one of
-            ours, holds Open-MAGVIT2's `.ckpt` (which may also be named itself), or a TorchScript pair.
+            ours, holds Open-MAGVIT2's `.ckpt` (which may also be named itself), or a TorchScript pair. Open-MAGVIT2
+            followed by `#frame` takes its norms over single frames: causal, but not what the weights were trained for.
 
     Raises:
         FileNotFoundError: there is no such folder, built-in name, or hub repository within reach.
@@ -60,10 +61,7 @@ def load_audio_tokenizer(name_or_path: str | Path, device: str | torch.device | 
     A folder or hub id of EnCodec, DAC or Mimi (transformers) is taken as well; `facebook/encodec_24khz#8` keeps the
     first 8 levels of its codes.
     """
-    place, mark, levels = str(name_or_path).rpartition("#")
-    if not (mark and levels.isdigit()) or Path(name_or_path).exists():
-        return cast(AudioTokenizer, _load(name_or_path, AUDIO_TYPES, "audio", device))
-    return cast(AudioTokenizer, _load(place, AUDIO_TYPES, "audio", device, int(levels)))
+    return cast(AudioTokenizer, _load(name_or_path, AUDIO_TYPES, "audio", device))
 
 
 def load_motion_tokenizer(name_or_path: str | Path, device: str | torch.device | None = None) -> MotionTokenizer:
@@ -133,25 +131,25 @@ def resolve(name_or_path: str | Path, built_in: str, further_files: Sequence[str
         raise FileNotFoundError(f"no model {str(name_or_path)!r}: {where}, and the hub says: {error}") from error
 
 
-def _load(
-    name_or_path: str | Path,
-    types: dict[str, Any],
-    kind: str,
-    device: str | torch.device | None,
-    levels: int | None = None,
-) -> nn.Module:
-    folder = BUILT_IN / str(name_or_path) if str(name_or_path) in built_in_names() else None
-    model: nn.Module | None
-    further_files = VIDEO_FILES if kind == "video" else ()
-    folder = folder or resolve(name_or_path, ", ".join(built_in_names()), further_files)
+def _load(name_or_path: str | Path, types: dict[str, Any], kind: str, device: str | torch.device | None) -> nn.Module:
+    place, option = _split(name_or_path)
+    folder = BUILT_IN / place if place in built_in_names() else None
+    folder = folder or resolve(place, ", ".join(built_in_names()), VIDEO_FILES if kind == "video" else ())
+    model: nn.Module | None = None
     if kind == "video":
-        model = load_published_video(folder)
-    else:
-        model = load_transformers_codec(folder, str(name_or_path), levels) if kind == "audio" else None
-    if model is None and levels is not None:
-        raise ValueError(f"{name_or_path}: levels (#{levels}) can only be chosen of codecs of transformers")
+        model = load_published_video(folder, option)
+    elif kind == "audio":
+        model = load_transformers_codec(folder, str(name_or_path), option)
+    if model is None and option:
+        raise ValueError(f"{name_or_path}: #{option} is for the published tokenizers that have a choice; leave it out")
     model = model or _load_ours(folder, types, kind)
     return model.eval().requires_grad_(False).to(default_device(device))
+
+
+def _split(name_or_path: str | Path) -> tuple[str, str]:
+    """(name, option) of `name#option`; a file or folder that has such a name has no option."""
+    place, mark, option = str(name_or_path).rpartition("#")
+    return (place, option) if mark and not Path(name_or_path).exists() else (str(name_or_path), "")
 
 
 def _load_ours(folder: Path, types: dict[str, Any], kind: str) -> nn.Module:

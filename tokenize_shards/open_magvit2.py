@@ -32,6 +32,9 @@ _AFFINE = ("weight", "bias")
 def load_open_magvit2(path: Path, norm: str = "clip", name: str = "") -> Magvit2:
     """The tokenizer of a published checkpoint, in evaluation mode, on the CPU.
 
+    Its `latents(video)` are those before the sign; `decode` clamps to [-1, 1] what `decoder(quantizer.codes(indices))`
+    gives, which the reference leaves as it is.
+
     Args:
         path: the Lightning `.ckpt`; only tensors and plain containers are read from it, never code.
         norm: `clip` (statistics over time as well, as the weights were trained) or `frame` (causal).

@@ -120,8 +120,10 @@ def test_the_first_levels_alone(folders: dict[str, Path], name: str) -> None:
 def test_what_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="9 levels of codes asked"):
         load_audio_tokenizer(f"{folders['dac']}#9")
+    with pytest.raises(ValueError, match="'many' is no number of levels"):
+        load_audio_tokenizer(f"{folders['dac']}#many")
     ours = tiny_models.save_audio_tokenizer(tmp_path / "ours")
-    with pytest.raises(ValueError, match="can only be chosen of codecs"):
+    with pytest.raises(ValueError, match="leave it out"):
         load_audio_tokenizer(f"{ours}#2")
     encodec(audio_channels=2, normalize=True).save_pretrained(tmp_path / "stereo")
     with pytest.raises(ValueError, match="a mono one is needed"):

@@ -104,6 +104,11 @@ def test_a_folder_with_the_checkpoint_and_our_export_of_it(tmp_path: Path) -> No
     assert (loaded.name, loaded.codebook_size, loaded.bit_order) == ("video", 64, "little")
     assert (loaded.temporal_stride, loaded.spatial_stride) == (2, 2)
     assert loaded.fingerprint == load_video_tokenizer(path, "cpu").fingerprint != ""
+    strict: Any = load_video_tokenizer(f"{path}#frame", "cpu")
+    assert (loaded.config.norm_scope, strict.config.norm_scope) == ("clip", "frame")
+    assert strict.fingerprint != loaded.fingerprint
+    with pytest.raises(ValueError, match="'pixel' is not one of frame, clip"):
+        load_video_tokenizer(f"{tmp_path}#pixel")
     save_tokenizer(loaded, tmp_path / "ours")
     video = torch.rand(1, 3, 3, 8, 8) * 2 - 1
     ours = load_video_tokenizer(tmp_path / "ours", "cpu")
