@@ -63,7 +63,7 @@ def stages(settings: DemoSettings) -> list[tuple[Stage, ...]]:
     train = ("--data", tokens, "--seed", seed)
     curate = ("curate", "--input", manifest, "--output", curated, "--config", "demo")
     tokenize = ("tokenize", "--input", curated, "--output", tokens, "--config", "demo")
-    generate = ("generate", "--model", lm, "--task", "t2v", "--prompt", settings.prompt)
+    generate = ("generate", "--model", lm, "--task", "t2v", "--config", "generate-demo", "--prompt", settings.prompt)
     inspect = ("inspect", tokens, "--decode", str(root / "decoded"), "--source", curated, "--samples", "6")
     train_lm = Stage(
         "train lm", "a small language model", ("train", "lm", *train, "--config", "lm-demo", "--output", lm)
@@ -245,8 +245,8 @@ def _closing(root: Path, seconds: float, settings: DemoSettings) -> str:
     lines = [f"\ndone in {seconds:.0f} s", *(f"  {name:<16}{place}" for name, place in places.items())]
     lines += [
         "\ntry next",
-        f"  reelmill generate --model {root / 'lm'} --task t2v --prompt {shlex.quote(VIDEOS[1][1])} "
-        f"--output {root / 'bikes.mp4'}",
+        f"  reelmill generate --model {root / 'lm'} --task t2v --config generate-demo "
+        f"--prompt {shlex.quote(VIDEOS[1][1])} --output {root / 'bikes.mp4'}",
         "  reelmill curate --input YOUR_VIDEOS/ --output curated",
     ]
     return "\n".join(lines)
