@@ -208,8 +208,13 @@ def _last_lines(log: Path, count: int) -> list[str]:
 
 def index_page(settings: DemoSettings, root: Path) -> str:
     """A page that leads to everything the demo made; links are relative, so the folder can be moved."""
-    sheets = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.jpg")) if "logs" not in path.parts]
-    pictures = "".join(f'<p><img src="{html.escape(sheet)}" alt="{html.escape(sheet)}"></p>' for sheet in sheets)
+    sheets = {
+        "generated.jpg": "The generated video, frame by frame.",
+        "decoded/contact-sheet.jpg": "Windows of the clips, and below each what its tokens decode to.",
+    }
+    pictures = "".join(
+        f'<p>{says}<br><img src="{sheet}" alt=""></p>' for sheet, says in sheets.items() if (root / sheet).is_file()
+    )
     links = "".join(
         f'<li><a href="{place}">{place}</a> {says}</li>'
         for place, says in (
