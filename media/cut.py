@@ -18,7 +18,7 @@ from media.containers import DEMUXERS, audio_stream, open_container, video_strea
 from media.decode import reduced_size
 from media.ffmpeg import PROTOCOLS, ffmpeg_path, run_ffmpeg
 from media.normalize import Filter, Normalization, normalization_of
-from media.settings import CutSettings
+from media.settings import X264_EXACT, CutSettings
 from schemas.records import Clip, CutClip, Probe
 from schemas.states import Rejection
 
@@ -225,6 +225,8 @@ def _output_options(plan: _Plan, clip: Clip, sound: _Sound | None) -> dict[str, 
         "fflags": "+bitexact", "flags:v": "+bitexact", "movflags": "+faststart", "map_metadata": -1, "map_chapters": -1,
         "filter_threads": 1, "video_track_timescale": _timescale(tick),
     }  # fmt: skip
+    if settings.codec == "libx264":
+        options |= X264_EXACT
     if settings.codec == "libvpx-vp9":  # it has no presets, and wants to be told that crf alone counts
         del options["preset"]
         options |= {"b:v": 0, "deadline": "good", "cpu-used": 4}

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from media import storage
+from media.settings import X264_EXACT
 
 _MAX_JPEG_PIXELS = 100_000_000
 
@@ -102,7 +103,7 @@ def _video_stream(
     stream.pix_fmt = "yuv420p"
     stream.codec_context.thread_count = 1
     stream.codec_context.flags |= av.codec.context.Flags.bitexact
-    stream.options = {"crf": str(crf), "preset": "veryfast"}
+    stream.options = {"crf": str(crf), "preset": "veryfast", **X264_EXACT}
     return stream
 
 

@@ -50,6 +50,15 @@ def test_video_and_sound_round_trip(tmp_path: Path) -> None:
     assert float(np.corrcoef(heard, tone)[0, 1]) > 0.99
 
 
+def test_small_moving_pictures_give_equal_bytes_every_time(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (17, 8, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    digests = set()
+    for _ in range(60):
+        write_video(tmp_path / "v.mp4", frames, 8)
+        digests.add((tmp_path / "v.mp4").read_bytes())
+    assert len(digests) == 1
+
+
 def test_equal_input_gives_equal_bytes_and_odd_sides_lose_a_line(tmp_path: Path) -> None:
     frames = moving_frames(5, 33, 45)
     for name in ("a.mp4", "b.mp4"):
