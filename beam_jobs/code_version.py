@@ -9,7 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _OURS = ("schemas", "media", "curation", "tokenize_shards")
-_VALUES_ONLY = frozenset({"curation.settings", "media.settings", "media.commandline"})  # the values are hashed apart
+_VALUES_ONLY = frozenset(  # the values are hashed apart
+    (
+        "curation.settings", "curation.settings_filters", "curation.settings_models",
+        "media.bounds", "media.commandline", "media.settings",
+    )
+)  # fmt: skip
 
 
 def code_version(module: str, *distributions: str) -> str:

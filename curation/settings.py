@@ -1,8 +1,11 @@
 """The settings of `reelmill curate`: the command line, the YAML and the validation. Nothing heavy is imported here."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
+from curation.settings_filters import DedupSettings, FilterSettings
+from curation.settings_models import CaptionSettings, ClipScoreSettings
+from media.bounds import check_between
 from media.commandline import CommandLine
 from media.settings import CutSettings, DecodeLimits, FetchSettings
 
@@ -47,9 +50,9 @@ class AnalysisSettings:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        _between("analysis.max_side", self.max_side, 64, 1024)
-        _between("analysis.num_hashes", self.num_hashes, 1, 16)
-        _between("analysis.threads", self.threads, 1, 64)
+        check_between("analysis.max_side", self.max_side, 64, 1024)
+        check_between("analysis.num_hashes", self.num_hashes, 1, 16)
+        check_between("analysis.threads", self.threads, 1, 64)
 
 
 @dataclass(frozen=True)
@@ -107,184 +110,8 @@ class ClipSettings:
             )
         if self.mode not in ("encode", "reference"):
             raise ValueError(f"clips.mode {self.mode!r} is not one of encode, reference")
-        _between("clips.trim_frames", self.trim_frames, 0, 1000)
-        _between("clips.trim_gradual_frames", self.trim_gradual_frames, 0, 1000)
-
-
-@dataclass(frozen=True)
-class FilterSettings:
-    """Limits of the scores; inclusive, and null is off. The scores themselves are defined in `schemas.scores`.
-
-    Args:
-        min_duration_s: shortest clip in seconds.
-        max_duration_s: longest clip in seconds.
-        min_motion: least mean luma change per frame at 24 fps, in grey levels (0–255).
-        max_motion: greatest mean luma change per frame at 24 fps, in grey levels (0–255).
-        min_sharpness: least variance of the Laplacian.
-        max_sharpness: greatest variance of the Laplacian.
-        min_luma: darkest mean luma in [0, 1].
-        max_luma: brightest mean luma in [0, 1].
-        min_luma_std: least contrast, standard deviation of luma in [0, 1].
-        max_luma_std: greatest contrast, standard deviation of luma in [0, 1].
-        min_freeze: least share of repeated frames in [0, 1].
-        max_freeze: greatest share of repeated frames in [0, 1].
-        min_letterbox: least share of constant black border in [0, 1].
-        max_letterbox: greatest share of constant black border in [0, 1].
-        min_height: least height in pixels.
-        max_height: greatest height in pixels.
-        min_width: least width in pixels.
-        max_width: greatest width in pixels.
-        min_loudness_dbfs: quietest sound in dBFS.
-        max_loudness_dbfs: loudest sound in dBFS.
-        min_watermark: least probability of a watermark in [0, 1].
-        max_watermark: greatest probability of a watermark in [0, 1].
-        min_text_area: least share of burnt-in text in [0, 1].
-        max_text_area: greatest share of burnt-in text in [0, 1].
-        min_clip_score: least cosine of keyframe and caption in [-1, 1].
-        max_clip_score: greatest cosine of keyframe and caption in [-1, 1].
-        min_aesthetic: least aesthetic score, about 1–10.
-        max_aesthetic: greatest aesthetic score, about 1–10.
-        min_nsfw: least probability of adult content in [0, 1].
-        max_nsfw: greatest probability of adult content in [0, 1].
-        min_speech: least share of speech in [0, 1].
-        max_speech: greatest share of speech in [0, 1].
-        min_caption_words: fewest words in the caption.
-        max_caption_words: most words in the caption.
-        missing: what becomes of a clip that has no value for a score with a limit: `keep` lets it pass, `reject`
-            makes it `filtered(stage, no_<score>)`.
-    """
-
-    min_duration_s: float | None = None
-    max_duration_s: float | None = None
-    min_motion: float | None = None
-    max_motion: float | None = None
-    min_sharpness: float | None = None
-    max_sharpness: float | None = None
-    min_luma: float | None = None
-    max_luma: float | None = None
-    min_luma_std: float | None = None
-    max_luma_std: float | None = None
-    min_freeze: float | None = None
-    max_freeze: float | None = None
-    min_letterbox: float | None = None
-    max_letterbox: float | None = None
-    min_height: float | None = None
-    max_height: float | None = None
-    min_width: float | None = None
-    max_width: float | None = None
-    min_loudness_dbfs: float | None = None
-    max_loudness_dbfs: float | None = None
-    min_watermark: float | None = None
-    max_watermark: float | None = None
-    min_text_area: float | None = None
-    max_text_area: float | None = None
-    min_clip_score: float | None = None
-    max_clip_score: float | None = None
-    min_aesthetic: float | None = None
-    max_aesthetic: float | None = None
-    min_nsfw: float | None = None
-    max_nsfw: float | None = None
-    min_speech: float | None = None
-    max_speech: float | None = None
-    min_caption_words: float | None = None
-    max_caption_words: float | None = None
-    missing: Literal["keep", "reject"] = "keep"
-
-    def __post_init__(self) -> None:
-        for entry in fields(self):
-            if not entry.name.startswith("min_"):
-                continue
-            name = entry.name.removeprefix("min_")
-            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
-            if low is not None and high is not None and low > high:
-                raise ValueError(
-                    f"filters.min_{name} {low} is above filters.max_{name} {high}, so nothing could pass; swap them"
-                )
-        if self.missing not in ("keep", "reject"):
-            raise ValueError(f"filters.missing {self.missing!r} is not one of keep, reject")
-
-
-@dataclass(frozen=True)
-class DedupSettings:
-    """Which copies are dropped; each names what it duplicates, and the best copy (unmarked, then largest) stays.
-
-    Args:
-        exact: sources with equal bytes are analysed once.
-        near: clips whose perceptual hashes agree are copies: re-encoded, scaled or letterboxed.
-        near_distance: mean Hamming distance, in bits of 64, up to which two clips are near duplicates. 0–24.
-    """
-
-    exact: bool = True
-    near: bool = True
-    near_distance: float = 8.0
-
-    def __post_init__(self) -> None:
-        _between("dedup.near_distance", self.near_distance, 0, 24)
-
-
-@dataclass(frozen=True)
-class CaptionSettings:
-    """Captions of the centre keyframe by BLIP-2 (arXiv 2301.12597).
-
-    Args:
-        model: hub name or local folder of a BLIP-2 model, e.g. `Salesforce/blip2-opt-2.7b`; null takes captions from
-            the manifest and its sidecars only.
-        replace: whether the model also captions clips that the manifest gave a caption.
-        prompt: text the model continues; empty for a plain caption.
-        max_new_tokens: tokens a caption may have; a caption that reaches it is recorded as `truncated`.
-        num_beams: beams of the search; 1 is greedy.
-        length_penalty: above 0 favours longer captions, below 0 shorter ones.
-        repetition_penalty: above 1 punishes repeated words.
-        batch_size: keyframes per step of the model; part of what fixes the results.
-        device: `auto` is cuda where there is one, else cpu.
-        dtype: `auto` is float16 on cuda and float32 on cpu.
-    """
-
-    model: str | None = None
-    replace: bool = False
-    prompt: str = ""
-    max_new_tokens: int = 40
-    num_beams: int = 5
-    length_penalty: float = 1.0
-    repetition_penalty: float = 1.0
-    batch_size: int = 8
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-
-    def __post_init__(self) -> None:
-        _between("caption.max_new_tokens", self.max_new_tokens, 1, 1024)
-        _between("caption.num_beams", self.num_beams, 1, 64)
-        _between("caption.batch_size", self.batch_size, 1, 1024)
-        if self.repetition_penalty <= 0:
-            raise ValueError(f"caption.repetition_penalty {self.repetition_penalty} must be positive; 1 is off")
-        if self.dtype not in ("auto", "float32", "float16", "bfloat16"):
-            raise ValueError(f"caption.dtype {self.dtype!r} is not one of auto, float32, float16, bfloat16")
-
-
-@dataclass(frozen=True)
-class ClipScoreSettings:
-    """Cosine of keyframe and caption by an OpenCLIP model.
-
-    Args:
-        model: OpenCLIP architecture (`ViT-B-32`), `hf-hub:NAME`, or `local-dir:FOLDER`; null takes no CLIP score.
-        pretrained: OpenCLIP's weight tag (`laion2b_s34b_b79k`) or a local weight file; null with `hf-hub:` and
-            `local-dir:`, which bring their own.
-        batch_size: pairs per step of the model; part of what fixes the results.
-        device: `auto` is cuda where there is one, else cpu.
-    """
-
-    model: str | None = None
-    pretrained: str | None = None
-    batch_size: int = 32
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        _between("clip_score.batch_size", self.batch_size, 1, 4096)
-        if self.model and not self.pretrained and not self.model.startswith(("hf-hub:", "local-dir:")):
-            raise ValueError(
-                f"clip_score.model {self.model!r} without clip_score.pretrained would have random weights; "
-                "name a weight tag or file, e.g. --clip_score.pretrained laion2b_s34b_b79k"
-            )
+        check_between("clips.trim_frames", self.trim_frames, 0, 1000)
+        check_between("clips.trim_gradual_frames", self.trim_gradual_frames, 0, 1000)
 
 
 @dataclass(frozen=True)
@@ -371,11 +198,6 @@ class CurateSettings:
             raise ValueError(f"max_failures {self.max_failures} must be 0 or more; leave it out for no limit")
         if isinstance(self.previews, int) and self.previews < 0:
             raise ValueError(f"previews {self.previews} must be 0 or more, or `all`")
-
-
-def _between(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} {value} is out of range; use {low}–{high}")
 
 
 CURATE = CommandLine(
