@@ -1,7 +1,8 @@
-"""The token vocabulary of the language model: special, visual, audio, text.
+"""The token vocabulary of the language model: special, visual, audio, text, motion.
 
 VideoPoet (arXiv 2312.14125, appendix A.5.1): ids 0–255 are special and task tokens, the next 262,144 are
 visual (LFQ with 18 bits), the next 4,096 audio (4 levels of 1,024 codes with ids of their own), then text.
+Video-LaVIT's motion codes come last, where there are any, so that no other id depends on them.
 """
 
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Vocabulary:
     audio_levels: int = 4
     audio_codebook_size: int = 1024
     text_size: int = 0
+    motion_size: int = 0
 
     @property
     def visual_offset(self) -> int:
@@ -55,8 +57,12 @@ class Vocabulary:
         return self.audio_offset + self.audio_levels * self.audio_codebook_size
 
     @property
-    def size(self) -> int:
+    def motion_offset(self) -> int:
         return self.text_offset + self.text_size
+
+    @property
+    def size(self) -> int:
+        return self.motion_offset + self.motion_size
 
     def visual_ids(self, codes: np.ndarray) -> np.ndarray:
         """Global ids of visual codes in [0, visual_size), any shape, int64."""
@@ -70,6 +76,11 @@ class Vocabulary:
         self._check("audio", codes_QT, self.audio_codebook_size)
         levels = np.arange(codes_QT.shape[0], dtype=np.int64)[:, None] * self.audio_codebook_size
         return codes_QT.astype(np.int64) + levels + self.audio_offset
+
+    def motion_ids(self, codes: np.ndarray) -> np.ndarray:
+        """Global ids of motion codes in [0, motion_size), any shape, int64."""
+        self._check("motion", codes, self.motion_size)
+        return codes.astype(np.int64) + self.motion_offset
 
     @staticmethod
     def _check(kind: str, codes: np.ndarray, size: int) -> None:

@@ -51,3 +51,11 @@ def test_empty_codes_are_fine() -> None:
 def test_smaller_vocabularies_close_ranks() -> None:
     small = Vocabulary(visual_size=2**10, audio_levels=2, audio_codebook_size=64, text_size=100)
     assert (small.audio_offset, small.text_offset, small.size) == (1280, 1408, 1508)
+
+
+def test_motion_comes_last_and_moves_nothing() -> None:
+    with_motion = Vocabulary(motion_size=1024)
+    assert (with_motion.text_offset, with_motion.motion_offset, with_motion.size) == (266496, 266496, 267520)
+    assert with_motion.motion_ids(np.array([0, 1023], np.uint16)).tolist() == [266496, 267519]
+    with pytest.raises(ValueError, match=r"allowed is \[0, 1023\]"):
+        with_motion.motion_ids(np.array([1024]))
