@@ -14,17 +14,19 @@ from apache_beam.pvalue import PCollection
 from beam_jobs.flow import SourceResult
 from beam_jobs.isolation import attempt
 from beam_jobs.job import CurateJob
+from beam_jobs.media_calls import analyze
 from beam_jobs.metrics import StageMetrics
 from beam_jobs.record_json import from_json, to_json
 from beam_jobs.units import SCRATCH, Units
 from curation.candidates import with_caption
 from curation.settings import CurateSettings
 from media import storage
-from media.fetch import LocalMedia, fetch
+from media.fetch import LocalMedia, fetch, file_name
+from media.fetch_cache import FetchCache
 from schemas.identity import fingerprint
 from schemas.records import Analysis, Caption, Clip, Source, Verdict, failed
 
-_PASSING = frozenset({"internal_error", "timed_out"})  # failures that another run may not meet
+_PASSING = frozenset({"internal_error", "timed_out", "decoder_died"})  # failures that another run may not meet
 
 Analyze = Callable[[Source, LocalMedia, CurateSettings], Analysis]
 
@@ -38,7 +40,9 @@ class SourceMedia:
 
     def __init__(self, uri: str, job: CurateJob):
         self._uri, self._job = job.address(uri), job
-        self._folder = tempfile.TemporaryDirectory(prefix="reelmill-fetch-", dir=scratch_folder(job))
+        scratch = scratch_folder(job)
+        self._folder = tempfile.TemporaryDirectory(prefix="reelmill-fetch-", dir=scratch)
+        self._cache = FetchCache(Path(scratch) / "fetched", job.settings.fetch.cache_bytes) if scratch else None
         self._local: LocalMedia | None = None
 
     def __enter__(self) -> Self:
@@ -47,14 +51,22 @@ class SourceMedia:
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
-    def local(self) -> LocalMedia:
-        """The media as a local file.
+    def local(self, wanted: str | None = None) -> LocalMedia:
+        """The media as a local file; fetched only where an earlier stage has not left it on this disk.
+
+        Args:
+            wanted: sha256 of the bytes it had then.
 
         Raises:
             Rejection: it cannot be fetched.
         """
+        folder = Path(self._folder.name)
+        if self._local is None and wanted and self._cache and not storage.is_local(self._uri):
+            self._local = self._cache.take(wanted, folder / file_name(self._uri))
         if self._local is None:
-            self._local = fetch(self._uri, Path(self._folder.name), self._job.settings.fetch)
+            self._local = fetch(self._uri, folder, self._job.settings.fetch)
+            if self._cache and self._local.path.parent == folder:
+                self._cache.keep(self._local)
         return self._local
 
     def content_sha256(self) -> str:
@@ -203,8 +215,6 @@ class _AnalyzeFn(beam.DoFn):
         self._job, self._metrics = job, StageMetrics("analyze")
 
     def process(self, element: tuple[str, Iterable[Source]]) -> Iterator[SourceResult]:
-        from curation.analysis import analyze  # where it runs, not where the job is put together
-
         with self._metrics.busy():
             results = list(analyze_address(*element, self._job, analyze))
         for result, reused in results:

@@ -14,11 +14,9 @@ from beam_jobs.analyze import SourceMedia, read_keyframe, scratch_folder
 from beam_jobs.flow import Fork, KeptClip, ended, kept
 from beam_jobs.isolation import attempt
 from beam_jobs.job import CurateJob
+from beam_jobs.media_calls import cut_clips
 from beam_jobs.metrics import StageMetrics
 from beam_jobs.record_json import from_json, to_json
-from media.cut import cut_clips
-from media.ffmpeg import ffmpeg_path
-from media.probe import probe
 from schemas.records import Clip, CutClip, Verdict, clip_sidecar, failed
 from schemas.states import Rejection
 
@@ -62,7 +60,7 @@ def _unchanged(media: SourceMedia, sha256: str) -> str:
     Raises:
         Rejection: it cannot be fetched, or it is not what was analysed.
     """
-    if media.content_sha256() != sha256:
+    if media.local(sha256).content_sha256 != sha256:
         raise Rejection("source_changed", "the file is not the one that was analysed; run again to analyse it anew")
     return str(media.local().path)
 
@@ -71,8 +69,7 @@ def _cut_all(path: str, clips: Sequence[Clip], folder: str, job: CurateJob) -> l
     """The media of each clip in turn; where the whole pass breaks, each clip is cut alone."""
 
     def run(some: Sequence[Clip]) -> list[CutClip | Rejection]:
-        settings = job.settings
-        return cut_clips(path, some, folder, settings.clips.cut, probe(path), ffmpeg_path(settings.ffmpeg))
+        return cut_clips(path, some, folder, job.settings)
 
     outcome = attempt("cut", lambda: run(clips))
     if isinstance(outcome, Verdict):

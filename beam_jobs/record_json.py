@@ -16,7 +16,7 @@ def to_json(record: Any) -> bytes:
 
     What is long (pictures, media) is a unit of its own.
     """
-    return json.dumps(_plain(record), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(plain(record), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def from_json(record_type: type[Record], data: bytes) -> Record:
@@ -26,22 +26,34 @@ def from_json(record_type: type[Record], data: bytes) -> Record:
         ValueError: the bytes are not such a record.
     """
     try:
-        value = _build(record_type, json.loads(data))
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        return from_plain(record_type, json.loads(data))
+    except UnicodeDecodeError as error:
         raise ValueError(f"not a {record_type.__name__}: {error!r} in {data[:80]!r}") from error
-    return typing.cast(Record, value)
 
 
-def _plain(value: Any) -> Any:
+def from_plain(record_type: type[Record], value: Any) -> Record:
+    """Inverse of `plain`.
+
+    Raises:
+        ValueError: the value is not such a record.
+    """
+    try:
+        return typing.cast(Record, _build(record_type, value))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a {record_type.__name__}: {error!r} in {str(value)[:80]!r}") from error
+
+
+def plain(value: Any) -> Any:
+    """A record as what JSON has; `bytes` fields are left out."""
     if is_dataclass(value) and not isinstance(value, type):
         items = ((entry.name, getattr(value, entry.name)) for entry in fields(value))
-        return {name: _plain(item) for name, item in items if not isinstance(item, bytes)}
+        return {name: plain(item) for name, item in items if not isinstance(item, bytes)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     if hasattr(value, "item"):  # a numpy scalar
@@ -49,13 +61,19 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} has no JSON form: {value!r}")
 
 
+def _member(kinds: tuple[Any, ...], value: Any) -> Any:
+    """Which type of a union the value is of: its own where that is among them, else the first."""
+    kinds = tuple(kind for kind in kinds if kind is not type(None))
+    return type(value) if type(value) in kinds else kinds[0]
+
+
 def _build(hint: Any, value: Any) -> Any:
     """The value that `hint` describes, from its JSON form."""
-    if value is None or hint is Any:
+    if value is None or hint is Any or typing.get_origin(hint) is typing.Literal:
         return value
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        return _build(next(arg for arg in inner if arg is not type(None)), value)
+        return _build(_member(inner, value), value)
     if origin is tuple:
         kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
         return tuple(_build(kind, item) for kind, item in zip(kinds, value, strict=True))

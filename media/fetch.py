@@ -46,7 +46,7 @@ def fetch(uri: str, scratch: Path, settings: FetchSettings) -> LocalMedia:
     """
     if uri.startswith(("http://", "https://")):
         scratch.mkdir(parents=True, exist_ok=True)
-        return _Download(uri, scratch / _file_name(uri), settings).run()
+        return _Download(uri, scratch / file_name(uri), settings).run()
     if storage.is_local(uri):
         return _in_place(Path(_local_name(uri)), settings)
     return _from_store(uri, scratch, settings)
@@ -56,7 +56,7 @@ def _local_name(uri: str) -> str:
     return unquote(urlsplit(uri).path) if uri.startswith("file://") else uri
 
 
-def _file_name(uri: str) -> str:
+def file_name(uri: str) -> str:
     """A name of our own making: nothing of the server's reaches the disk but a short, plain suffix."""
     suffix = Path(urlsplit(uri).path).suffix
     plain = suffix if suffix[1:].isalnum() and len(suffix) <= 6 else ""
@@ -84,7 +84,7 @@ def _sha256(path: Path) -> str:
 
 def _from_store(uri: str, scratch: Path, settings: FetchSettings) -> LocalMedia:
     """A copy of an object in a store that fsspec knows."""
-    local = scratch / _file_name(uri)
+    local = scratch / file_name(uri)
     try:
         size = storage.size(uri)
         if size > settings.max_bytes:

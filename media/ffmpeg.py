@@ -1,7 +1,5 @@
 """The ffmpeg program: which one, how it is run, and what its failure means for one video."""
 
-import os
-import signal
 import subprocess
 from collections.abc import Sequence
 from functools import lru_cache
@@ -46,7 +44,7 @@ def ffmpeg_version(path: str) -> str:
 
 
 def run_ffmpeg(node_or_args: Any, ffmpeg: str | None = None, timeout_s: float = 600.0) -> None:
-    """Runs ffmpeg to its end, quietly, without a terminal, and stops it with its children when time is up.
+    """Runs ffmpeg to its end, quietly, without a terminal, and stops it when time is up.
 
     Args:
         node_or_args: an ffmpeg-python output node, or the arguments after the program's name.
@@ -57,8 +55,8 @@ def run_ffmpeg(node_or_args: Any, ffmpeg: str | None = None, timeout_s: float = 
     """
     args: Sequence[str] = node_or_args.get_args() if hasattr(node_or_args, "get_args") else node_or_args
     command = [ffmpeg or ffmpeg_path(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y", *args]
-    process = subprocess.Popen(  # a session of its own, so that the whole group can be stopped
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    process = subprocess.Popen(  # in the group of whoever runs it, so that it ends with that group
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
         _, stderr = process.communicate(timeout=timeout_s)
@@ -66,7 +64,7 @@ def run_ffmpeg(node_or_args: Any, ffmpeg: str | None = None, timeout_s: float = 
         raise Rejection("ffmpeg_timed_out", f"ffmpeg was stopped after {timeout_s:g} s") from None
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.communicate()
     if process.returncode != 0:
         lines = stderr.decode(errors="replace").strip().splitlines()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 CODECS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9")
 AUDIO_CODECS = ("aac", "libopus", "flac")
+PAGES = ("never", "known", "always")
 # x264's macroblock tree now and then decides otherwise on the same small pictures (2 runs in 100 at 64x64).
 X264_EXACT = {"mbtree": "0"}
 
@@ -17,7 +18,17 @@ class FetchSettings:
         timeout_s: seconds for one whole download.
         max_redirects: redirects that are followed.
         allow_private_addresses: whether private, loopback and link-local addresses may be fetched from.
-        retries: attempts after the first, with back-off, on time-outs and 5xx answers.
+        retries: attempts after the first, with back-off, on time-outs, 429 and 5xx answers; what the server says in
+            `Retry-After` is kept to, as long as `timeout_s` allows.
+        max_per_host: downloads from one host at a time, over all processes of a machine.
+        min_interval_s: seconds between the starts of two downloads from one host, over all processes of a machine; a
+            `Crawl-delay` of its robots.txt counts where it is longer.
+        robots: whether robots.txt is honoured.
+        noai: whether answers marked `X-Robots-Tag: noai` or `noimageai` are left alone.
+        pages: which addresses of web pages yt-dlp (extra `youtube`) fetches the video of: never, known (those of sites
+            it knows), or always (every http address).
+        cache_bytes: what fetched files may take on the disk of a local run until they are cut; what does not fit is
+            fetched twice.
     """
 
     max_bytes: int = 20 * 2**30
@@ -25,13 +36,22 @@ class FetchSettings:
     max_redirects: int = 5
     allow_private_addresses: bool = False
     retries: int = 3
+    max_per_host: int = 4
+    min_interval_s: float = 0.0
+    robots: bool = True
+    noai: bool = True
+    pages: str = "never"
+    cache_bytes: int = 20 * 2**30
 
     def __post_init__(self) -> None:
-        if self.max_bytes < 1 or self.timeout_s <= 0 or self.max_redirects < 0 or self.retries < 0:
+        if min(self.max_bytes, self.timeout_s, self.max_per_host) <= 0:
             raise ValueError(
-                f"{self}: max_bytes and timeout_s must be positive, max_redirects and retries 0 or more; "
-                "leave a key out to get its default"
+                f"{self}: max_bytes, timeout_s and max_per_host must be positive; left out, a key has its default"
             )
+        if min(self.max_redirects, self.retries, self.min_interval_s, self.cache_bytes) < 0:
+            raise ValueError(f"{self}: max_redirects, retries, min_interval_s and cache_bytes must be 0 or more")
+        if self.pages not in PAGES:
+            raise ValueError(f"pages {self.pages!r} is not one of {', '.join(PAGES)}")
 
 
 @dataclass(frozen=True)
