@@ -43,10 +43,14 @@ def beam_options(flags: Sequence[str], num_elements: int) -> PipelineOptions:
     given = {flag.partition("=")[0] for flag in flags}
     chosen = _local_defaults(known, given, num_elements)
     if "--default_sdk_harness_log_level" not in given:  # Beam's own default tells of every channel it opens
-        chosen.append(
-            f"--default_sdk_harness_log_level={logging.getLevelName(logging.getLogger().getEffectiveLevel())}"
-        )
+        chosen.append(f"--default_sdk_harness_log_level={_log_level()}")
     return PipelineOptions([*flags, *chosen])
+
+
+def _log_level() -> str:
+    """This process's log level by the name that Java's job servers know as well as Python."""
+    name = logging.getLevelName(logging.getLogger().getEffectiveLevel())
+    return {"WARNING": "WARN", "CRITICAL": "ERROR"}.get(name, name)
 
 
 def _local_defaults(known: argparse.Namespace, given: set[str], num_elements: int) -> list[str]:
