@@ -1,20 +1,29 @@
 """Downloads against a real server: limits, retries, resumption, and addresses that are refused."""
 
 import hashlib
+import os
+import socket
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from media.fetch import fetch, public_address
+from media.fetch import fetch
+from media.fetch_addresses import PublicBackend, public_addresses
+from media.fetch_http import retry_after_s
+from media.fetch_robots import ROBOTS, check_marks
 from media.settings import FetchSettings
 from schemas.states import Rejection
 
 DATA = bytes(range(256)) * 2000
+PAGE = b'<html><head><title>t</title></head><body><video src="/ok.mp4"></video></body></html>'
 OPEN = FetchSettings(allow_private_addresses=True, retries=2, timeout_s=20, max_bytes=10**6)
 
 
@@ -25,6 +34,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hits = self.server.hits  # type: ignore[attr-defined]
+        if self.path == "/robots.txt":
+            self._send(*self.server.robots)  # type: ignore[attr-defined]
+            return
         hits.append((self.path, self.headers.get("Range")))
         first = [path for path, _ in hits].count(self.path) == 1
         name = self.path.partition("?")[0].strip("/").partition(".")[0]
@@ -38,6 +50,12 @@ class _Handler(BaseHTTPRequestHandler):
             "endless": self._endless,
             "slow": self._slow,
             "partial": lambda: self._partial(first),
+            "changing": lambda: self._partial(first, changing=True),
+            "noai": lambda: self._send(200, DATA, {"X-Robots-Tag": "noindex, NoAI"}),
+            "later": lambda: self._send(429, b"", {"Retry-After": "1"}) if first else self._send(200, DATA),
+            "tomorrow": lambda: self._send(503, b"", {"Retry-After": "86400"}),
+            "page": lambda: self._send(200, PAGE, {"Content-Type": "text/html"}),
+            "long": lambda: self._held(0.3),
         }.get(name, lambda: self._send(404, b"nothing here"))()
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
@@ -63,13 +81,24 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"x")
             time.sleep(0.05)
 
-    def _partial(self, first: bool) -> None:
-        """Breaks off in the middle at first; then serves the range asked for."""
-        begin = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+    def _held(self, seconds: float) -> None:
+        """Answers late; `server.most` is how many such requests there were at once."""
+        server = self.server
+        with server.counting:  # type: ignore[attr-defined]
+            server.now += 1  # type: ignore[attr-defined]
+            server.most = max(server.most, server.now)  # type: ignore[attr-defined]
+        time.sleep(seconds)
+        with server.counting:  # type: ignore[attr-defined]
+            server.now -= 1  # type: ignore[attr-defined]
+        self._send(200, DATA)
+
+    def _partial(self, first: bool, changing: bool = False) -> None:
+        """Breaks off in the middle at first; then serves the range asked for, or all of what is another file now."""
+        begin = 0 if changing else int((self.headers.get("Range") or "bytes=0-")[6:-1])
         self.send_response(206 if begin else 200)
         if begin:
             self.send_header("Content-Range", f"bytes {begin}-{len(DATA) - 1}/{len(DATA)}")
-        self.send_header("ETag", '"v1"')
+        self.send_header("ETag", '"v1"' if first or not changing else '"v2"')
         self.send_header("Content-Length", str(len(DATA) - begin))
         self.end_headers()
         self.wfile.write(DATA[begin : 200_000 if first else None])
@@ -80,10 +109,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where the turns at hosts are kept
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]  # clients that hang up
-    server.hits = []  # type: ignore[attr-defined]
+    server.hits, server.robots = [], (404, b"")  # type: ignore[attr-defined]
+    server.now, server.most, server.counting = 0, 0, threading.Lock()  # type: ignore[attr-defined]
+    ROBOTS.__init__()  # type: ignore[misc]  # the port may have been another test's
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server
     server.shutdown()
@@ -94,7 +126,7 @@ def url(server: ThreadingHTTPServer, path: str) -> str:
     return f"http://127.0.0.1:{server.server_address[1]}/{path}"
 
 
-@pytest.mark.parametrize("path", ["ok.mp4", "ok.mp4?token=1", "moved", "busy", "partial.mp4"])
+@pytest.mark.parametrize("path", ["ok.mp4", "ok.mp4?token=1", "moved", "busy", "partial.mp4", "changing.mp4", "later"])
 def test_what_arrives_is_whole(server: ThreadingHTTPServer, tmp_path: Path, path: str) -> None:
     local = fetch(url(server, path), tmp_path, OPEN)
     assert local.path.read_bytes() == DATA and local.path.parent == tmp_path
@@ -114,6 +146,8 @@ def test_a_broken_download_goes_on_where_it_stopped(server: ThreadingHTTPServer,
         ("tofile", "unsupported_url", 1),
         ("endless", "too_large", 1),
         ("broken", "http_500", 2),
+        ("tomorrow", "http_503", 1),
+        ("noai.mp4", "noai", 1),
     ],
 )
 def test_reasons(server: ThreadingHTTPServer, tmp_path: Path, path: str, reason: str, requests: int) -> None:
@@ -138,15 +172,132 @@ def test_private_addresses_are_refused_by_default(server: ThreadingHTTPServer, t
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "::1", "fe80::1", "::ffff:10.0.0.1", "0.0.0.0"]
-)
+    "host",
+    [
+        "127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "224.0.0.1", "0.0.0.0", "::1",
+        "fe80::1", "fd00::1", "::ffff:10.0.0.1", "2002:0a00:0001::1", "64:ff9b::10.0.0.1", "2130706433", "0x7f.1",
+    ],
+)  # fmt: skip
 def test_special_ranges_are_no_public_addresses(host: str) -> None:
     with pytest.raises(Rejection, match="not a public address"):
-        public_address(host, 80)
+        public_addresses(host, 80)
 
 
-def test_a_public_address_is_allowed() -> None:
-    assert public_address("8.8.8.8", 80) == "8.8.8.8"
+@pytest.mark.parametrize("host", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"])
+def test_public_addresses_are_allowed(host: str) -> None:
+    assert public_addresses(host, 80) == [host]
+
+
+def test_one_private_address_among_public_ones_is_enough() -> None:
+    with pytest.raises(Rejection, match=r"10\.0\.0\.1"):
+        public_addresses("two.example", 80, resolver("8.8.8.8", "10.0.0.1"))
+
+
+def test_a_name_that_changes_its_address_gains_nothing(server: ThreadingHTTPServer) -> None:
+    """DNS rebinding: what is connected to is the address that was checked, and each connection is checked."""
+    asked = []
+
+    def resolve(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        return resolver("127.0.0.1")(host, port)
+
+    with pytest.raises(Rejection, match="not a public address"):
+        PublicBackend(resolve).connect_tcp("rebound.example", server.server_address[1])
+    assert asked == ["rebound.example"] and server.hits == []  # type: ignore[attr-defined]
+
+
+def resolver(*addresses: str) -> Callable[..., list[tuple[object, ...]]]:
+    return lambda host, port, **_: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in addresses]
+
+
+@pytest.mark.parametrize(
+    ("robots", "path", "reason"),
+    [
+        ((200, b"User-agent: *\nDisallow: /ok"), "ok.mp4", "robots_disallowed"),
+        ((200, b"User-agent: *\nDisallow: /*.mp4$"), "ok.mp4", "robots_disallowed"),
+        ((200, b"User-agent: *\nDisallow: /ok"), "moved", "robots_disallowed"),
+        ((200, b"User-agent: reelmill\nDisallow: /\n\nUser-agent: *\nAllow: /"), "ok.mp4", "robots_disallowed"),
+        ((200, b"User-agent: *\nDisallow: /\nAllow: /ok"), "ok.mp4", None),
+        ((200, b"User-agent: other\nDisallow: /"), "ok.mp4", None),
+        ((200, b"\xff\x00 no rules"), "ok.mp4", None),
+        ((404, b""), "ok.mp4", None),
+        ((403, b""), "ok.mp4", None),
+        ((500, b""), "ok.mp4", "robots_unavailable"),
+    ],
+)
+def test_robots_txt(
+    server: ThreadingHTTPServer, tmp_path: Path, robots: tuple[int, bytes], path: str, reason: str | None
+) -> None:
+    server.robots = robots  # type: ignore[attr-defined]
+    settings = replace(OPEN, retries=1)
+    if reason is None:
+        assert fetch(url(server, path), tmp_path, settings).num_bytes == len(DATA)
+    else:
+        with pytest.raises(Rejection) as caught:
+            fetch(url(server, path), tmp_path, settings)
+        assert caught.value.reason == reason
+        assert fetch(url(server, path), tmp_path, replace(settings, robots=False)).num_bytes == len(DATA)
+
+
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [
+        (["noai"], True), (["noindex, NoImageAI"], True), (["index", "noai"], True), (["reelmill: noai"], True),
+        (["otherbot: noai"], False), (["otherbot: noindex, reelmill: noai"], True), (["noindex, nofollow"], False),
+        (["unavailable_after: 25 Jun 2030 15:00:00 PST, noai"], True), ([], False),
+    ],
+)  # fmt: skip
+def test_noai_marks(values: list[str], refused: bool) -> None:
+    if refused:
+        with pytest.raises(Rejection, match="noai"):
+            check_marks(values)
+    else:
+        check_marks(values)
+
+
+def test_noai_can_be_switched_off(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+    assert fetch(url(server, "noai.mp4"), tmp_path, replace(OPEN, noai=False)).num_bytes == len(DATA)
+
+
+@pytest.mark.parametrize(
+    ("text", "least_s", "most_s"),
+    [("7", 7, 7), ("", 0, 0), ("soon", 0, 0), ("-3", 0, 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+     ("Fri, 31 Dec 2100 23:59:59 GMT", 1e9, 3e9)],
+)  # fmt: skip
+def test_retry_after(text: str, least_s: float, most_s: float) -> None:
+    assert least_s <= retry_after_s(text) <= most_s
+
+
+def test_a_server_that_wants_rest_gets_it(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+    began = time.monotonic()
+    fetch(url(server, "later"), tmp_path, OPEN)
+    assert time.monotonic() - began >= 1
+    for path, reason in (("tomorrow", "http_503"), ("ok.mp4", "busy_host")):
+        with pytest.raises(Rejection) as caught:
+            fetch(url(server, path), tmp_path, OPEN)
+        assert caught.value.reason == reason
+
+
+def test_so_many_downloads_of_a_host_at_a_time(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+    settings = replace(OPEN, max_per_host=2)
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(lambda index: fetch(url(server, f"long?{index}"), tmp_path, settings), range(5)))
+    assert server.most == 2  # type: ignore[attr-defined]
+
+
+def test_downloads_of_a_host_keep_their_distance(server: ThreadingHTTPServer, tmp_path: Path) -> None:
+    server.robots = (200, b"User-agent: *\nCrawl-delay: 0.4")  # type: ignore[attr-defined]
+    began = time.monotonic()
+    for index in range(3):
+        fetch(url(server, f"ok?{index}"), tmp_path, replace(OPEN, min_interval_s=0.1))
+    assert 0.8 <= time.monotonic() - began < 3
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for path in (str(tmp_path / "pipe.mp4"), "/dev/zero"):
+        with pytest.raises(Rejection, match="no regular file"):
+            fetch(path, tmp_path, OPEN)
 
 
 def test_nobody_listening_is_unreachable(tmp_path: Path) -> None:
