@@ -8,7 +8,7 @@ is a zero-length array.
     KEY.video_<H>x<W>.npy  uint32 (t h w)   visual codes at a higher resolution of H×W pixels
     KEY.audio.npy          uint16 (Q T)     audio codes, coarse level first
     KEY.text.npy           float16 (L D)    states of the frozen text encoder, no padding
-    KEY.motion.npy         uint16 (n,)      motion codes, where a motion tokenizer ran
+    KEY.motion.npy         uint16 (n,)      motion codes, 135 for every 4 s, where a motion tokenizer ran
     KEY.structure.npy      uint32 (t h w)   visual codes of flow and depth, where that ran
     KEY.json               key, clip_id, source_id, caption, span, window_index, …
 """
@@ -110,6 +110,7 @@ class ShardInfo:
     num_bytes: int
     sha256: str
     resolution: tuple[int, int]  # lowest (height, width) in it; buckets never share a shard
+    num_frames: int = 0  # of each of its samples' windows, 1 for images and stills; 0: they differ
 
 
 @dataclass(frozen=True)
@@ -170,9 +171,12 @@ class SampleRow:
     start_s: float  # within the clip
     height: int
     width: int
+    num_frames: int
     num_video_tokens: int
     num_audio_tokens: int
     num_text_states: int
+    num_motion_tokens: int
+    num_structure_tokens: int
     caption: str | None
     license: str | None
     psnr_db: float | None  # round trip at the lowest resolution, where it was sampled

@@ -1,44 +1,22 @@
 """The modalities of a sample, one class each: what it makes of the windows of a clip, and what identifies that."""
 
 import json
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from media.audio import read_audio
-from media.windows import FrameIndex, FrameReader, resize_and_crop
-from schemas.records import Probe
+from media.windows import resize_and_crop
 from schemas.shards import TokenizerInfo, npy_bytes, read_npy, video_member
+from tokenize_shards.acceleration import batch_size, compile_encoder, precision_of
+from tokenize_shards.clip_media import ClipMedia, batches
 from tokenize_shards.loading import load_audio_tokenizer, load_text_encoder, load_video_tokenizer
 from tokenize_shards.quality import audio_snr_db, is_measured, psnr_db
-from tokenize_shards.round_trip import decode_frames, decode_sound, encode_frames, encode_sound
+from tokenize_shards.round_trip import decode_frames, decode_images, decode_sound, encode_frames, encode_sound
 from tokenize_shards.settings import TokenizeSettings
 from tokenize_shards.windows import Window
-
-_GPU_BATCH = 8
-
-
-@dataclass(frozen=True)
-class ClipMedia:
-    """A clip at hand: its file, where in it the clip begins, its windows, and the sizes to tokenize at."""
-
-    key: str
-    path: Path
-    probe: Probe
-    origin: Fraction  # seconds on the file's timeline
-    end: Fraction | None  # likewise; None where the clip is all of the file
-    windows: Sequence[Window]
-    sizes: Sequence[tuple[int, int]]  # (height, width), lowest first
-    sidecar: Mapping[str, Any]
-
-    def sample_key(self, window: Window) -> str:
-        return f"{self.key}-{window.index:04d}"
 
 
 @dataclass(frozen=True)
@@ -49,6 +27,30 @@ class Piece:
     measures: dict[str, float] = field(default_factory=dict)
 
 
+class Part(Protocol):
+    """One modality."""
+
+    kind: str
+
+    @property
+    def info(self) -> TokenizerInfo:
+        """What `dataset.json` says of its tokenizer."""
+        ...
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides its codes besides the clip."""
+        ...
+
+    def content(self, clip: ClipMedia) -> dict[str, Any]:
+        """What of the clip decides its codes."""
+        ...
+
+    def encode(self, clip: ClipMedia) -> list[Piece]:
+        """One piece for each window."""
+        ...
+
+
 class VideoPart:
     """Visual codes uint32 (t h w) of each window at each resolution of the clip's bucket."""
 
@@ -57,9 +59,14 @@ class VideoPart:
     def __init__(self, settings: TokenizeSettings, device: torch.device):
         self.tokenizer = load_video_tokenizer(settings.video.tokenizer, device=device)
         self.settings, self.device = settings, device
-        self.batch_size = settings.video.batch_size or (1 if device.type == "cpu" else _GPU_BATCH)
-        for size in (size for bucket in settings.video.buckets for size in bucket):
-            self._check(settings.video.num_frames, size)
+        self.batch_size = batch_size(settings.video, device)
+        self.precision = precision_of(settings.video, device)
+        if settings.video.compile:
+            compile_encoder(self.tokenizer)
+        lengths = [1] if settings.video.independent else settings.video.lengths
+        for length in lengths:
+            for size in (size for bucket in settings.video.buckets for size in bucket):
+                self._check(length, size)
 
     def _check(self, num_frames: int, size: tuple[int, int]) -> None:
         try:
@@ -84,40 +91,51 @@ class VideoPart:
         return {
             "tokenizer": self.tokenizer.fingerprint,
             "device": self.device.type,
-            "batch_size": self.batch_size,
             "quality": self.settings.quality.every,
             **self.settings.token_settings()["video"],
+            "batch_size": self.batch_size,
+            "precision": self.precision,
         }
 
     def content(self, clip: ClipMedia) -> dict[str, Any]:
         """What of the clip decides these codes."""
-        return _content(clip)
+        return clip.content()
 
     def encode(self, clip: ClipMedia) -> list[Piece]:
         """One piece for each window."""
         pieces: list[Piece] = []
-        reader = FrameReader(clip.path)
-        for windows in _batches(clip.windows, self.batch_size):
-            sized = [self._read(reader, clip, window) for window in windows]
+        for windows in batches(clip.windows, self.batch_size):
+            sized = [self._read(clip, window) for window in windows]
             arrays: list[dict[str, np.ndarray]] = [{} for _ in windows]
             measures: list[dict[str, float]] = [{} for _ in windows]
             for rank, size in enumerate(clip.sizes):
                 videos = np.stack([frames[rank] for frames in sized])
-                codes = encode_frames(self.tokenizer, videos, self.device, self.batch_size)
+                codes = self._codes(videos)
                 for number, window in enumerate(windows):
                     arrays[number][video_member(*size, lowest=rank == 0)] = codes[number]
                     if rank == 0 and is_measured(clip.sample_key(window), self.settings.quality.every):
-                        back = decode_frames(self.tokenizer, codes[number], self.device)
-                        measures[number]["psnr_db"] = round(psnr_db(videos[number], back), 4)
+                        measures[number]["psnr_db"] = round(psnr_db(videos[number], self._decoded(codes[number])), 4)
             pieces += [Piece(*piece) for piece in zip(arrays, measures, strict=True)]
         return pieces
 
-    def _read(self, reader: FrameReader, clip: ClipMedia, window: Window) -> list[np.ndarray]:
+    def _read(self, clip: ClipMedia, window: Window) -> list[np.ndarray]:
         """The window's frames (T H W 3) uint8 at each size, all from one decode."""
-        start, rate = clip.origin + window.start_s, self.settings.video.rate
-        times = _within([start + k / rate for k in range(window.num_frames)], reader.index, clip)
-        full = reader.frames_at(times)
+        full = clip.frames(window, self.settings.video.rate, window.num_frames)
         return [resize_and_crop(full, *size) for size in clip.sizes]
+
+    def _codes(self, videos_BTHWC: np.ndarray) -> np.ndarray:
+        """Codes (B t h w); of frames that are images of their own, t = T."""
+        if not self.settings.video.independent:
+            return encode_frames(self.tokenizer, videos_BTHWC, self.device, self.batch_size, self.precision)
+        images = videos_BTHWC.reshape(-1, 1, *videos_BTHWC.shape[2:])
+        parts = [images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)]
+        codes = [encode_frames(self.tokenizer, part, self.device, self.batch_size, self.precision) for part in parts]
+        joined = np.concatenate(codes)
+        return joined.reshape(*videos_BTHWC.shape[:2], *joined.shape[2:])
+
+    def _decoded(self, codes_thw: np.ndarray) -> np.ndarray:
+        decode = decode_images if self.settings.video.independent else decode_frames
+        return decode(self.tokenizer, codes_thw, self.device)
 
 
 class AudioPart:
@@ -153,14 +171,14 @@ class AudioPart:
 
     def content(self, clip: ClipMedia) -> dict[str, Any]:
         """What of the clip decides these codes."""
-        return _content(clip)
+        return clip.content()
 
     def encode(self, clip: ClipMedia) -> list[Piece]:
         """One piece for each window."""
         return [self._piece(clip, window) for window in clip.windows]
 
     def _piece(self, clip: ClipMedia, window: Window) -> Piece:
-        samples = self._read(clip, window)
+        samples = clip.samples(window, window.num_frames / self.settings.video.rate, self.tokenizer.sample_rate_hz)
         if not len(samples):
             return Piece({"audio": np.zeros((self.tokenizer.num_quantizers, 0), np.uint16)})
         codes = encode_sound(self.tokenizer, samples, self.device)
@@ -169,14 +187,6 @@ class AudioPart:
             snr = audio_snr_db(samples, decode_sound(self.tokenizer, codes, self.device))
             measures = {} if snr is None else {"audio_snr_db": round(snr, 4)}
         return Piece({"audio": codes}, measures)
-
-    def _read(self, clip: ClipMedia, window: Window) -> np.ndarray:
-        """Samples (T,) in [-1, 1] that last as long as the window; none where the clip has no sound."""
-        if window.num_frames == 1 or clip.probe.audio_codec is None:
-            return np.zeros(0, np.float32)
-        rate = self.tokenizer.sample_rate_hz
-        count = int(window.num_frames / self.settings.video.rate * rate)
-        return read_audio(clip.path, clip.origin + window.start_s, count, rate)
 
 
 class TextPart:
@@ -213,31 +223,6 @@ class TextPart:
     def states(self, caption: str) -> np.ndarray:
         """States (L D) float16 of one caption."""
         return self.encoder.encode([caption])[0].astype(np.float16)
-
-
-def _within(times: Sequence[Fraction], index: FrameIndex, clip: ClipMedia) -> list[Fraction]:
-    """The times of the nearest frames that belong to the clip: the next shot's first frame may be nearer."""
-    if clip.end is None:
-        return list(times)
-    first = bisect_left(index.pts, clip.origin / index.time_base)
-    last = max(first, bisect_left(index.pts, clip.end / index.time_base) - 1)
-    return [index.pts[min(max(index.nearest(time), first), last)] * index.time_base for time in times]
-
-
-def _content(clip: ClipMedia) -> dict[str, Any]:
-    """Media and place of a clip; `clip_id` is a hash of the source's content and the span."""
-    return {
-        "clip_id": clip.sidecar["clip_id"],
-        "media_sha256": clip.sidecar.get("media_sha256"),
-        "key": clip.key,  # decides which windows are measured
-        "windows": [[str(window.start_s), window.num_frames] for window in clip.windows],
-        "sizes": [list(size) for size in clip.sizes],
-    }
-
-
-def _batches(windows: Sequence[Window], size: int) -> Iterator[Sequence[Window]]:
-    for start in range(0, len(windows), size):
-        yield windows[start : start + size]
 
 
 def pack_pieces(pieces: Sequence[Piece]) -> bytes:

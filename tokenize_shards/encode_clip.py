@@ -7,7 +7,7 @@ fingerprint, so that a change of the audio tokenizer redoes audio alone.
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,16 +15,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from media.images import image_from_bytes
 from media.probe import probe
 from schemas.identity import fingerprint
 from schemas.shards import TokenizerInfo, TokenSample
 from schemas.states import Rejection
 from tokenize_shards.base import default_device
-from tokenize_shards.clip_parts import AudioPart, ClipMedia, Piece, TextPart, VideoPart, pack_pieces, unpack_pieces
+from tokenize_shards.clip_media import ClipMedia
+from tokenize_shards.clip_parts import AudioPart, Part, Piece, TextPart, VideoPart, pack_pieces, unpack_pieces
+from tokenize_shards.motion_parts import MotionPart, StructurePart
 from tokenize_shards.settings import TokenizeSettings
 from tokenize_shards.windows import choose_bucket, clip_duration, plan_windows
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised when the same clip, settings and tokenizers would give other samples than before."""
 
 
@@ -51,10 +54,16 @@ class ClipTokenizer:
         self.settings, self.store = settings, store
         device = default_device(settings.device)
         self.video = VideoPart(settings, device)
-        sound, encoder = settings.audio.tokenizer, settings.text.encoder
-        audio = AudioPart(sound, settings, device) if sound is not None else None
+        sound, encoder, motion = settings.audio.tokenizer, settings.text.encoder, settings.motion.tokenizer
         text = TextPart(encoder, settings, device) if encoder is not None else None
-        self.parts = [part for part in (self.video, audio, text) if part is not None]
+        parts: tuple[Part | None, ...] = (
+            self.video,
+            AudioPart(sound, settings, device) if sound is not None else None,
+            text,
+            MotionPart(motion, settings, device) if motion is not None else None,
+            StructurePart(self.video) if settings.structure.enabled else None,
+        )
+        self.parts = [part for part in parts if part is not None]
         with fixed_threads(settings.threads):
             self.empty_caption: np.ndarray | None = text.states("") if text else None
         """States (L D) float16 of the empty caption; None without a text encoder."""
@@ -85,15 +94,19 @@ class ClipTokenizer:
 
         Args:
             clip_key: letters, digits, '_' and '-'; the samples' keys are `clip_key-0000`, `clip_key-0001`, …
-            media: the clip's own file or its bytes, or the source that holds it.
-            sidecar: the clip's `KEY.json` or ledger row: ids, span, caption, license, extra.
+            media: the clip's own file or its bytes, or the source that holds it; an image, where the sidecar says so.
+            sidecar: the clip's `KEY.json` or ledger row: ids, span, caption, license, extra; `image` is true for one.
             start_s: where in the media the clip begins, in seconds of its timeline; None: at its first frame.
 
         Raises:
-            Rejection: `too_short`, or the media cannot be decoded (as `media.probe`).
+            Rejection: `too_short`, or the media cannot be decoded (as `media.probe` and `media.images`).
         """
-        with _as_file(media) as path, fixed_threads(self.settings.threads):
-            clip = self._clip(clip_key, path, sidecar, start_s)
+        with ExitStack() as stack:
+            stack.enter_context(fixed_threads(self.settings.threads))
+            if sidecar.get("image"):
+                clip = self._image(clip_key, media if isinstance(media, bytes) else Path(media).read_bytes(), sidecar)
+            else:
+                clip = self._clip(clip_key, stack.enter_context(_as_file(media)), sidecar, start_s)
             pieces = [self._pieces(part, clip) for part in self.parts]
         return [self._sample(clip, number, pieces) for number in range(len(clip.windows))]
 
@@ -104,9 +117,15 @@ class ClipTokenizer:
         origin = about.start_pts * Fraction(about.time_base_num, about.time_base_den) if start_s is None else start_s
         end = None if start_s is None else start_s + duration_s
         sizes = choose_bucket(about.height, about.width, self.settings.video.buckets)
-        return ClipMedia(key, path, about, origin, end, windows, sizes, sidecar)
+        return ClipMedia(key, windows, sizes, sidecar, origin, end, path, about.audio_codec is not None)
 
-    def _pieces(self, part: VideoPart | AudioPart | TextPart, clip: ClipMedia) -> list[Piece]:
+    def _image(self, key: str, data: bytes, sidecar: Mapping[str, Any]) -> ClipMedia:
+        picture = image_from_bytes(data)
+        sizes = choose_bucket(picture.shape[0], picture.shape[1], self.settings.video.buckets)
+        windows = plan_windows(Fraction(0), 1, self.settings.video)
+        return ClipMedia(key, windows, sizes, sidecar, picture=picture)
+
+    def _pieces(self, part: Part, clip: ClipMedia) -> list[Piece]:
         if self.store is None:
             return part.encode(clip)
         name, stage = fingerprint(self.fingerprints[part.kind], part.content(clip)), f"tokens-{part.kind}"
@@ -132,6 +151,7 @@ class ClipTokenizer:
             "window_index": window.index,
             "start_s": float(window.start_s),
             "num_frames": window.num_frames,
+            "independent": self.settings.video.independent,
             "fps": [self.settings.video.rate.numerator, self.settings.video.rate.denominator],
             "resolution": list(clip.sizes[0]),
             "resolutions": [list(size) for size in clip.sizes],

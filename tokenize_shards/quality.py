@@ -37,6 +37,11 @@ def audio_snr_db(original: np.ndarray, decoded: np.ndarray) -> float | None:
     return 99.0 if noise == 0 else 10 * math.log10(power / noise)
 
 
+def motion_snr_db(original: np.ndarray, decoded: np.ndarray) -> float | None:
+    """Signal-to-noise ratio in dB of motion maps (T rows columns 2) of one shape; None where nothing moves."""
+    return audio_snr_db(original.reshape(-1), decoded.reshape(-1))
+
+
 def bit_entropies(ones: np.ndarray, total: int) -> np.ndarray:
     """Entropy in [0, 1] bit of each bit, from how often it was one among `total` codes."""
     p = np.clip(ones / max(total, 1), 0, 1)
@@ -65,6 +70,8 @@ class ShardQuality:
     num_measured: int
     psnr_db: float | None  # mean over the measured windows
     audio_snr_db: float | None
+    motion_perplexity: float | None = None
+    structure_perplexity: float | None = None
     problems: list[str] = field(default_factory=list)  # out of range or of the wrong shape; such a shard is not used
 
     @property
@@ -97,10 +104,17 @@ class CodeUse:
         video, audio = tokenizers.get("video"), tokenizers.get("audio")
         self._video = np.zeros(video.codebook_size if video else 0, np.int64)
         self._audio = np.zeros((audio.num_quantizers, audio.codebook_size) if audio else (0, 0), np.int64)
+        self._others = {
+            kind: np.zeros(tokenizers[kind].codebook_size, np.int64)
+            for kind in ("motion", "structure")
+            if kind in tokenizers
+        }
 
     def add(self, sample: TokenSample) -> None:
-        """Counts the sample's visual codes at the lowest resolution and its audio codes; skips those out of range."""
+        """Counts the sample's codes, visual ones at the lowest resolution; skips those out of range."""
         _count(self._video, sample.arrays.get("video"))
+        for kind, counts in self._others.items():
+            _count(counts, sample.arrays.get(kind))
         for level, codes in enumerate(sample.arrays.get("audio", ())):
             if level < len(self._audio):
                 _count(self._audio[level], codes)
@@ -118,8 +132,13 @@ class CodeUse:
             num_measured=len(pictures),
             psnr_db=sum(pictures) / len(pictures) if pictures else None,
             audio_snr_db=sum(sounds) / len(sounds) if sounds else None,
+            motion_perplexity=self._perplexity("motion"),
+            structure_perplexity=self._perplexity("structure"),
             problems=list(problems),
         )
+
+    def _perplexity(self, kind: str) -> float | None:
+        return perplexity(self._others[kind]) if kind in self._others else None
 
 
 def _count(counts: np.ndarray, codes: np.ndarray | None) -> None:

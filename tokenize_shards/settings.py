@@ -1,121 +1,20 @@
 """Settings of `reelmill tokenize`: the command line, the YAML and the validation in one. Imports nothing heavy."""
 
-import itertools
 import math
-import re
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
+from media.bounds import check_at_least
 from media.commandline import CommandLine
-
-_SIZE = re.compile(r"^(\d+)x(\d+)$")
-
-
-def parse_resolution(text: str) -> tuple[int, int]:
-    """(height, width) of "HxW" in pixels.
-
-    Raises:
-        ValueError: the text is not of that form, or a side is zero.
-    """
-    match = _SIZE.match(str(text).strip())
-    if not match or int(match[1]) < 1 or int(match[2]) < 1:
-        raise ValueError(f"resolution {text!r} is not HEIGHTxWIDTH in pixels; write it like 128x128 or 224x128")
-    return int(match[1]), int(match[2])
-
-
-@dataclass(frozen=True)
-class VideoTokenSettings:
-    """Windows of video and their tokenizer.
-
-    Args:
-        tokenizer: built-in name, folder (config.json and model.safetensors) or hub id of the video tokenizer.
-        resolutions: HEIGHTxWIDTH in pixels, lowest first. Those of one aspect ratio form a bucket: a clip goes to the
-            bucket nearest in shape to its picture and is tokenized at each of the bucket's resolutions.
-        num_frames: frames per window; must be 1 + k·(the tokenizer's temporal stride).
-        fps: frames per second within a window; each is the frame nearest to its time.
-        stride: frames from the start of one window to the next; null: one window, without overlap.
-        batch_size: windows encoded at once, padded to this number so that bytes do not depend on the batch; null: 1
-            on the CPU, 8 on a GPU. Part of the fingerprint.
-    """
-
-    tokenizer: str = "magvit2-tiny"
-    resolutions: list[str] = field(default_factory=lambda: ["128x128"])
-    num_frames: int = 17
-    fps: float = 8.0
-    stride: int | None = None
-    batch_size: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.resolutions:
-            raise ValueError("video.resolutions is empty; name at least one, for instance 128x128")
-        sizes = [parse_resolution(text) for text in self.resolutions]
-        if len(set(sizes)) < len(sizes):
-            raise ValueError(f"video.resolutions names a size twice: {', '.join(self.resolutions)}")
-        for low, high in (pair for chain in self.buckets for pair in itertools.pairwise(chain)):
-            if low > high:
-                raise ValueError(
-                    f"video.resolutions must go from low to high within one aspect ratio: {_size(low)} stands before "
-                    f"{_size(high)}"
-                )
-        _at_least("video.num_frames", self.num_frames, 1)
-        _positive("video.fps", self.fps)
-        if self.stride is not None:
-            _at_least("video.stride", self.stride, 1)
-        if self.batch_size is not None:
-            _at_least("video.batch_size", self.batch_size, 1)
-
-    @property
-    def buckets(self) -> list[list[tuple[int, int]]]:
-        """The resolutions (height, width) grouped by aspect ratio, in the order given."""
-        groups: dict[Fraction, list[tuple[int, int]]] = {}
-        for text in self.resolutions:
-            height, width = parse_resolution(text)
-            groups.setdefault(Fraction(height, width), []).append((height, width))
-        return list(groups.values())
-
-    @property
-    def rate(self) -> Fraction:
-        """Frames per second, exact: 7.5 is 15/2 and 29.97 is 2997/100."""
-        return Fraction(str(self.fps))
-
-    @property
-    def window_s(self) -> Fraction:
-        """Seconds that one window covers: 17 frames at 8 fps are 2.125 s."""
-        return self.num_frames / self.rate
-
-    @property
-    def stride_s(self) -> Fraction:
-        """Seconds from the start of one window to the next."""
-        return (self.stride or self.num_frames) / self.rate
-
-
-@dataclass(frozen=True)
-class AudioTokenSettings:
-    """The sound beneath each window.
-
-    Args:
-        tokenizer: built-in name, folder or hub id of the audio tokenizer; null: shards without audio.
-    """
-
-    tokenizer: str | None = "soundstream-tiny"
-
-
-@dataclass(frozen=True)
-class TextSettings:
-    """The frozen text encoder.
-
-    Args:
-        encoder: `minilm` (ships in a package), or a folder or hub id of a T5 or other encoder; null: shards without
-            text.
-        max_tokens: longest caption in tokens; the rest is cut off.
-    """
-
-    encoder: str | None = "minilm"
-    max_tokens: int = 64
-
-    def __post_init__(self) -> None:
-        _at_least("text.max_tokens", self.max_tokens, 1)
+from media.settings import FetchSettings
+from tokenize_shards.settings_parts import (
+    MOTION_PIECE_S,
+    AudioTokenSettings,
+    MotionTokenSettings,
+    StructureTokenSettings,
+    TextSettings,
+    VideoTokenSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -146,7 +45,7 @@ class TokenShardSettings:
     max_bytes: int = 1_000_000_000
 
     def __post_init__(self) -> None:
-        _at_least("shards.max_bytes", self.max_bytes, 10_240)
+        check_at_least("shards.max_bytes", self.max_bytes, 10_240)
 
 
 @dataclass(frozen=True)
@@ -163,19 +62,22 @@ class QualitySettings:
 
     def __post_init__(self) -> None:
         if self.every is not None:
-            _at_least("quality.every", self.every, 1)
+            check_at_least("quality.every", self.every, 1)
 
 
 @dataclass(frozen=True)
 class TokenizeSettings:
-    """Turn the clips of a curated run into token shards for training.
+    """Turn the clips of a curated run, or captioned images, into token shards for training.
 
     Args:
-        input: folder that `reelmill curate` wrote (with its run.json); a path or an fsspec URL.
+        input: folder that `reelmill curate` wrote (with its run.json); or images with captions: a folder (captions in
+            `x.txt` or `x.json` beside `x.jpg`), a manifest (CSV, JSON Lines, Parquet) with `path` or `url` and
+            `caption`, or WebDataset tars. A path or an fsspec URL.
         output: folder for the token shards; a path or an fsspec URL.
         device: `cpu`, `cuda` or `cuda:N`; null: `cuda` where there is one.
         threads: CPU threads of one worker's models; the workers already use all cores. Part of the fingerprint.
         ffmpeg: another ffmpeg than the one in the imageio-ffmpeg wheel.
+        fetch: limits of downloads, where the clips of a `reference` run or the images are elsewhere.
         limit: tokenize only this many clips (the first by id), to try a configuration.
         max_failures: more failed clips end the run with status 1: a count (≥ 1) or a share (< 1); null: unlimited.
         plan: say what would run, and run nothing.
@@ -186,12 +88,15 @@ class TokenizeSettings:
     video: VideoTokenSettings = field(default_factory=VideoTokenSettings)
     audio: AudioTokenSettings = field(default_factory=AudioTokenSettings)
     text: TextSettings = field(default_factory=TextSettings)
+    motion: MotionTokenSettings = field(default_factory=MotionTokenSettings)
+    structure: StructureTokenSettings = field(default_factory=StructureTokenSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
     shards: TokenShardSettings = field(default_factory=TokenShardSettings)
     quality: QualitySettings = field(default_factory=QualitySettings)
     device: str | None = None
     threads: int = 1
     ffmpeg: str | None = None
+    fetch: FetchSettings = field(default_factory=FetchSettings)
     limit: int | None = None
     max_failures: float | None = None
     plan: bool = False
@@ -199,20 +104,37 @@ class TokenizeSettings:
     def __post_init__(self) -> None:
         if self.input == self.output:
             raise ValueError(f"input and output are both {self.input!r}; token shards need a folder of their own")
-        _at_least("threads", self.threads, 1)
+        check_at_least("threads", self.threads, 1)
         if self.limit is not None:
-            _at_least("limit", self.limit, 1)
+            check_at_least("limit", self.limit, 1)
         if self.max_failures is not None and (math.isnan(self.max_failures) or self.max_failures < 0):
             raise ValueError(f"max_failures is {self.max_failures}; it must be a count or a share, not below 0")
+
+        self._check_motion()
+
+    def _check_motion(self) -> None:
+        if self.structure.enabled and self.video.independent:
+            raise ValueError("structure.enabled wants windows of video; video.independent makes images of their frames")
+        if self.motion.tokenizer is None:
+            return
+        shortest = min(self.video.lengths) / self.video.rate
+        if shortest < MOTION_PIECE_S:
+            raise ValueError(
+                f"motion codes cover {MOTION_PIECE_S} s each, but a window lasts {float(shortest):g} s; set "
+                "video.num_frames and video.fps to 4 s or more, for instance 33 at 8, or take --config video-lavit"
+            )
 
     def token_settings(self) -> dict[str, dict[str, Any]]:
         """By modality, what decides the tokens of a clip besides the tokenizers' weights; for fingerprints."""
         video = self.video
-        window = {"num_frames": video.num_frames, "fps": str(video.rate), "stride": video.stride or video.num_frames}
+        window = {"num_frames": video.lengths, "fps": str(video.rate), "stride": video.stride, "threads": self.threads}
+        made = {"precision": video.precision, "compile": video.compile}
         return {
-            "video": {**window, "buckets": video.buckets, "threads": self.threads},
-            "audio": {**window, "threads": self.threads},
+            "video": {**window, **made, "buckets": video.buckets, "independent": video.independent},
+            "audio": window,
             "text": {"max_tokens": self.text.max_tokens, "threads": self.threads},
+            "motion": window,
+            "structure": {**window, **made, "buckets": video.buckets},
         }
 
 
@@ -240,32 +162,20 @@ class InspectSettings:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        _at_least("samples", self.samples, 1)
-
-
-def _size(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _at_least(name: str, value: int, low: int) -> None:
-    if value < low:
-        raise ValueError(f"{name} is {value}; it must be {low} or more")
-
-
-def _positive(name: str, value: float) -> None:
-    if not value > 0 or math.isinf(value):
-        raise ValueError(f"{name} is {value}; it must be above 0")
+        check_at_least("samples", self.samples, 1)
 
 
 TOKENIZE = CommandLine(
     TokenizeSettings,
     "reelmill tokenize",
-    "Curated clips to token shards: video at one or more resolutions, sound and text. Flags that are not listed go to\n"
-    "Apache Beam.",
+    "Curated clips, or captioned images, to token shards: video at one or more resolutions, sound, text, motion and\n"
+    "structure. Flags that are not listed go to Apache Beam.",
     (
         "reelmill tokenize --input curated --output tokens",
         "reelmill tokenize --input curated --output tokens --config videopoet",
         "reelmill tokenize --input curated --output tokens --video.resolutions [64x64,128x128] --video.stride 8",
+        "reelmill tokenize --input images --output image-tokens",
+        "reelmill tokenize --input curated --output tokens --config video-lavit",
         "reelmill tokenize --input curated --output tokens --plan",
     ),
     allow_unknown=True,

@@ -22,6 +22,7 @@ class Window:
     index: int
     start_s: Fraction  # from the clip's first frame
     num_frames: int
+    still: bool = False  # all of a clip that is one picture and lasts no time
 
 
 def clip_duration(sidecar: Mapping[str, Any]) -> Fraction:
@@ -31,25 +32,34 @@ def clip_duration(sidecar: Mapping[str, Any]) -> Fraction:
 
 
 def plan_windows(duration_s: Fraction, num_frames: int, settings: VideoTokenSettings) -> list[Window]:
-    """Windows of a clip in order, all within it. A clip of one frame is a still: one window of one frame.
+    """Windows of a clip in order, all within it: those of one length after those of another, numbered through.
+
+    A clip of one frame is a still: one window of one frame.
 
     Args:
         num_frames: frames that the clip has at its own rate.
 
     Raises:
-        Rejection: `too_short`, for a clip that is shorter than one window.
+        Rejection: `too_short`, for a clip that is shorter than the shortest window.
     """
     if num_frames == 1:
-        return [Window(0, Fraction(0), 1)]
-    window_s, stride_s = settings.window_s, settings.stride_s
-    if duration_s < window_s:
+        return [Window(0, Fraction(0), 1, still=True)]
+    places = [(start_s, length) for length in settings.lengths for start_s in _starts(duration_s, length, settings)]
+    if not places:
+        shortest = min(settings.lengths)
         raise Rejection(
             "too_short",
-            f"{float(duration_s):.3f} s is less than one window: {settings.num_frames} frames at {settings.fps:g} fps "
-            f"take {float(window_s):g} s",
+            f"{float(duration_s):.3f} s is less than one window: {shortest} frames at {settings.fps:g} fps "
+            f"take {float(shortest / settings.rate):g} s",
         )
-    count = 1 + math.floor((duration_s - window_s) / stride_s)
-    return [Window(index, index * stride_s, settings.num_frames) for index in range(count)]
+    return [Window(index, start_s, length) for index, (start_s, length) in enumerate(places)]
+
+
+def _starts(duration_s: Fraction, length: int, settings: VideoTokenSettings) -> list[Fraction]:
+    """Where the windows of one length begin; none where not even one fits."""
+    window_s, stride_s = length / settings.rate, (settings.stride or length) / settings.rate
+    count = 1 + math.floor((duration_s - window_s) / stride_s) if duration_s >= window_s else 0
+    return [index * stride_s for index in range(count)]
 
 
 def choose_bucket(height: int, width: int, buckets: Sequence[Sequence[tuple[int, int]]]) -> list[tuple[int, int]]:

@@ -18,6 +18,8 @@ from tokenize_shards.settings import SplitSettings
 DATASET_FILE = "dataset.json"
 EMPTY_CAPTION_FILE = "empty_caption.npy"
 SPLITS = ("train", "val")
+TOKEN_COUNTS = ("video_tokens", "audio_tokens", "text_states", "motion_tokens", "structure_tokens")
+"""What is summed over all samples; each is a column of `samples-*.parquet` after `num_`."""
 _TAR_BLOCK = 512
 
 
@@ -28,12 +30,6 @@ class WrittenShard:
     info: ShardInfo
     rows: list[SampleRow]
     quality: ShardQuality
-
-
-def shard_name(split: str, index: int, generation: int = 0) -> str:
-    """`train-00000.tar`; samples added by a later run are a generation of their own: `train-g01-00000.tar`."""
-    later = f"g{generation:02d}-" if generation else ""
-    return f"{split}-{later}{index:05d}.tar"
 
 
 def split_of(sidecar: Mapping[str, Any], settings: SplitSettings) -> str:
@@ -96,7 +92,9 @@ def write_shard(
             raise ValueError(f"shard {name} has no samples; plan only shards that have some")
 
     num_bytes, sha256 = tar.write_tar(storage.join(folder, name), members())
-    info = ShardInfo(name, split, len(rows), num_bytes, sha256, state["resolution"])
+    lengths = {row.num_frames for row in rows}
+    num_frames = lengths.pop() if len(lengths) == 1 else 0
+    info = ShardInfo(name, split, len(rows), num_bytes, sha256, state["resolution"], num_frames)
     return WrittenShard(info, rows, use.quality(rows, state["problems"]))
 
 
@@ -105,7 +103,8 @@ def _checked(samples: Iterable[TokenSample], name: str) -> Iterator[TokenSample]
     first: tuple[Any, ...] | None = None
     seen: set[str] = set()
     for sample in samples:
-        form = (_resolution(sample), tuple((member, array.dtype.str) for member, array in sample.arrays.items()))
+        members = tuple((member, array.dtype.str) for member, array in sample.arrays.items())
+        form = (_resolution(sample), members)
         first = first or form
         if form != first:
             raise ValueError(f"sample {sample.key} does not fit shard {name}: it is {form}, the shard holds {first}")
@@ -129,11 +128,16 @@ def sample_row(sample: TokenSample, shard: str, split: str) -> SampleRow:
     return SampleRow(
         key=sample.key, shard=shard, split=split, clip_id=meta["clip_id"], source_id=meta["source_id"],
         window_index=meta["window_index"], start_s=meta["start_s"], height=height, width=width,
-        num_video_tokens=video.size, num_audio_tokens=arrays["audio"].size if "audio" in arrays else 0,
-        num_text_states=len(arrays["text"]) if "text" in arrays else 0, caption=meta.get("caption"),
+        num_frames=meta["num_frames"], num_video_tokens=video.size, num_audio_tokens=_size(arrays, "audio"),
+        num_text_states=len(arrays["text"]) if "text" in arrays else 0, num_motion_tokens=_size(arrays, "motion"),
+        num_structure_tokens=_size(arrays, "structure"), caption=meta.get("caption"),
         license=meta.get("license"), psnr_db=quality.get("psnr_db"), audio_snr_db=quality.get("audio_snr_db"),
         codes_used=len(np.unique(video)),
     )  # fmt: skip
+
+
+def _size(arrays: Mapping[str, np.ndarray], name: str) -> int:
+    return arrays[name].size if name in arrays else 0
 
 
 def sample_dict(row: SampleRow) -> dict[str, Any]:
@@ -143,11 +147,12 @@ def sample_dict(row: SampleRow) -> dict[str, Any]:
 
 def vocabulary_sizes(tokenizers: Mapping[str, TokenizerInfo]) -> dict[str, int]:
     """Offsets and sizes of the token ids that these tokenizers' codes take in a language model."""
-    video, audio = tokenizers.get("video"), tokenizers.get("audio")
+    video, audio, motion = (tokenizers.get(kind) for kind in ("video", "audio", "motion"))
     vocabulary = Vocabulary(
         visual_size=video.codebook_size if video else 0,
         audio_levels=audio.num_quantizers if audio else 0,
         audio_codebook_size=audio.codebook_size if audio else 0,
+        motion_size=motion.codebook_size if motion else 0,
     )
     return {
         "special": NUM_SPECIAL,
@@ -156,20 +161,21 @@ def vocabulary_sizes(tokenizers: Mapping[str, TokenizerInfo]) -> dict[str, int]:
         "audio_offset": vocabulary.audio_offset,
         "audio_levels": vocabulary.audio_levels,
         "audio_codebook_size": vocabulary.audio_codebook_size,
+        "motion_offset": vocabulary.motion_offset,
+        "motion_size": vocabulary.motion_size,
         "size": vocabulary.size,
     }
 
 
 def dataset_counts(rows: Iterable[SampleRow]) -> dict[str, int]:
     """Samples, clips, sources and tokens of the data set, and samples by split."""
-    counts: Counter[str] = Counter({"samples": 0, "video_tokens": 0, "audio_tokens": 0, "text_states": 0})
+    counts: Counter[str] = Counter(samples=0, **dict.fromkeys(TOKEN_COUNTS, 0))
     clips, sources = set(), set()
     for row in rows:
         counts["samples"] += 1
         counts[f"samples.{row.split}"] += 1
-        counts["video_tokens"] += row.num_video_tokens
-        counts["audio_tokens"] += row.num_audio_tokens
-        counts["text_states"] += row.num_text_states
+        for name in TOKEN_COUNTS:
+            counts[name] += getattr(row, f"num_{name}")
         clips.add(row.clip_id)
         sources.add(row.source_id)
     return {**counts, "clips": len(clips), "sources": len(sources)}

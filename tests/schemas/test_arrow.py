@@ -27,8 +27,9 @@ score_speech double | score_caption_words double
 """
 SAMPLES = """
 key string! | shard string! | split string! | clip_id string! | source_id string! | window_index int64!
-start_s double! | height int64! | width int64! | num_video_tokens int64! | num_audio_tokens int64!
-num_text_states int64! | caption string | license string | psnr_db double | audio_snr_db double | codes_used int64!
+start_s double! | height int64! | width int64! | num_frames int64! | num_video_tokens int64! | num_audio_tokens int64!
+num_text_states int64! | num_motion_tokens int64! | num_structure_tokens int64! | caption string | license string
+psnr_db double | audio_snr_db double | codes_used int64!
 """
 REMOVED = """
 kind string! | removed_id string! | uri string! | content_sha256 string | start_s double | end_s double | phash string

@@ -1,0 +1,40 @@
+"""How the encoders run on a device: precision of the matrix work, compilation, batch sizes."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from tokenize_shards.settings_parts import Precision, VideoTokenSettings
+
+GPU_BATCH = 8
+"""Windows encoded at once on a GPU, unless the settings say otherwise."""
+
+
+def batch_size(settings: VideoTokenSettings, device: torch.device) -> int:
+    """Windows encoded at once."""
+    return settings.batch_size or (1 if device.type == "cpu" else GPU_BATCH)
+
+
+def precision_of(settings: VideoTokenSettings, device: torch.device) -> Precision:
+    """The precision asked for; else float32 on the CPU and bfloat16 on a GPU."""
+    return settings.precision or ("float32" if device.type == "cpu" else "bfloat16")
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Matrix work within it is done at this precision; norms, losses and quantizers stay in float32."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+def compile_encoder(tokenizer: object, backend: str = "inductor") -> None:
+    """Lets torch.compile build the encoder when it is first called; its weights and their names stay as they are.
+
+    Raises:
+        ValueError: the tokenizer has no encoder of its own to compile (a TorchScript one is built already).
+    """
+    encoder = getattr(tokenizer, "encoder", None)
+    if not isinstance(encoder, nn.Module) or isinstance(encoder, torch.jit.ScriptModule):
+        raise ValueError("video.compile: this tokenizer's encoder cannot be compiled; set video.compile to false")
+    encoder.compile(backend=backend)
