@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from training.lm import ReelLm, TensorBatch
 from training.sampling import Sampler
-from training.sequences import AUDIO, SPECIAL, VISUAL
+from training.sequences import AUDIO, MOTION, SPECIAL, VISUAL
 
 
 class _StaticLayer(CacheLayerMixin):
@@ -52,9 +53,11 @@ def static_cache(num_layers: int, capacity: int) -> Cache:
 
 
 def choose_ids(model: ReelLm, rows_nD: Tensor, kind: int, level: int, pick: Callable[[Tensor], Tensor]) -> Tensor:
-    """Global ids (n,) for hidden rows whose position takes a visual code or an audio code of `level`."""
+    """Global ids (n,) for hidden rows whose position takes a visual code, a motion code or an audio code of `level`."""
     if kind == VISUAL:
         return model.visual.choose(rows_nD, pick) + model.vocabulary.visual_offset
+    if kind == MOTION:
+        return pick(F.linear(rows_nD, model.motion.weight)) + model.vocabulary.motion_offset
     codes = pick(model.audio_logits(rows_nD, level))
     return codes + model.vocabulary.audio_offset + level * model.config.audio_codebook_size
 

@@ -18,14 +18,15 @@ from schemas.shards import TokenSample
 from tokenize_shards.base import default_device
 from training.baselines import CodeBaselines
 from training.batches import BatchLoader, BatchSettings
+from training.decoding import choose_ids
 from training.evaluate_settings import EVALUATE, EvaluateSettings
 from training.generate_inputs import Format, model_format
 from training.generation import Generator
 from training.lm import LmOutput, ReelLm, TensorBatch, to_tensors
-from training.lm_train import KIND_NAMES, MEMBERS, draw_given
+from training.lm_train import KIND_NAMES, MEMBERS, draw_given, grouping
 from training.metrics import binomial_p, psnr_db, ssim
 from training.model_folder import Tokenizers, load_model
-from training.sequences import VISUAL, collate, missing
+from training.sequences import MOTION, SPECIAL, VISUAL, collate, missing
 from training.shards import ShardDataset
 
 MAX_BASELINE_CLIPS = 20_000
@@ -60,8 +61,7 @@ class Evaluation:
 
     def batches(self) -> Iterator[list[TokenSample]]:
         """The samples in their order, those of one shape together, up to the limit."""
-        members = ("video", "audio") if "audio" in self.dataset.info.tokenizers else ("video",)
-        batches = BatchSettings(self.settings.batch_size, shuffle=False, group_by=members)
+        batches = BatchSettings(self.settings.batch_size, shuffle=False, group_by=grouping(self.dataset))
         left = self.settings.limit
         for samples in BatchLoader(self.dataset, batches, epochs=1):
             yield samples[:left]
@@ -117,7 +117,10 @@ class Evaluation:
             if len(where):
                 code = model.audio_logits(rows[where], level).argmax(-1)
                 best[where] = code + model.vocabulary.audio_offset + level * size
-        special = (kinds == 0).nonzero().squeeze(1)
+        motion = (kinds == MOTION).nonzero().squeeze(1)
+        if len(motion):
+            best[motion] = choose_ids(model, rows[motion], MOTION, 0, lambda logits: logits.argmax(-1))
+        special = (kinds == SPECIAL).nonzero().squeeze(1)
         best[special] = (rows[special] @ model.backbone.embed_tokens.weight.T).argmax(-1)
         return best.view(outputs.shape)
 

@@ -13,7 +13,7 @@ from training.generate_settings import SamplingSettings, SuperResolutionSampling
 from training.lm import ReelLm, to_tensors
 from training.model_folder import Tokenizers
 from training.sampling import Sampler
-from training.sequences import AUDIO, TASKS, VISUAL, Layout, collate, token_kinds
+from training.sequences import AUDIO, MOTION, TASKS, VISUAL, Layout, collate, token_kinds
 from training.sequences import Sequence as TokenSequence
 from training.super_resolution import SuperResolution
 from training.super_resolution_sampling import upsample
@@ -53,8 +53,11 @@ class Generator:
 
     def blank(self, grid: Sequence[int], text: np.ndarray | None = None) -> TokenSample:
         """A sample of that token grid (t h w) in which all codes are still to come."""
-        audio = (self.model.config.formats or {}).get("audio") or [self.model.config.audio_levels, 0]
-        arrays = {"video": np.zeros(tuple(grid), np.uint32), "audio": np.zeros(tuple(audio), np.uint16)}
+        formats = self.model.config.formats or {}
+        shapes = {"audio": formats.get("audio") or [self.model.config.audio_levels, 0]}
+        shapes["motion"] = formats.get("motion") or [0]
+        arrays = {"video": np.zeros(tuple(grid), np.uint32)}
+        arrays |= {name: np.zeros(tuple(shape), np.uint16) for name, shape in shapes.items()}
         return TokenSample("generated", {**arrays, "text": self.empty_text if text is None else text}, {})
 
     def complete(
@@ -89,12 +92,16 @@ class Generator:
 
     def _filled(self, sample: TokenSample, sequence: TokenSequence, output: np.ndarray) -> TokenSample:
         places = sequence.places[sequence.prefix_length :]
-        kinds = token_kinds(output, self.model.vocabulary)
-        video, audio = sample.arrays["video"].copy(), sample.arrays["audio"].copy()
-        video[tuple(places[kinds == VISUAL].T)] = output[kinds == VISUAL] - self.model.vocabulary.visual_offset
-        codes = (output[kinds == AUDIO] - self.model.vocabulary.audio_offset) % self.model.config.audio_codebook_size
-        audio[tuple(places[kinds == AUDIO, :2].T)] = codes
-        return replace(sample, arrays={**sample.arrays, "video": video, "audio": audio})
+        vocabulary = self.model.vocabulary
+        kinds = token_kinds(output, vocabulary)
+        arrays = {name: array.copy() for name, array in sample.arrays.items() if name in ("video", "audio", "motion")}
+        arrays["video"][tuple(places[kinds == VISUAL].T)] = output[kinds == VISUAL] - vocabulary.visual_offset
+        if (kinds == AUDIO).any():
+            codes = (output[kinds == AUDIO] - vocabulary.audio_offset) % vocabulary.audio_codebook_size
+            arrays["audio"][tuple(places[kinds == AUDIO, :2].T)] = codes
+        if (kinds == MOTION).any():
+            arrays["motion"][places[kinds == MOTION, 0]] = output[kinds == MOTION] - vocabulary.motion_offset
+        return replace(sample, arrays={**sample.arrays, **arrays})
 
     def upscaled(
         self, codes_Bthw: np.ndarray, text: np.ndarray, sampling: SuperResolutionSampling, random: torch.Generator,

@@ -1,7 +1,8 @@
-"""VideoPoet's language model: a decoder-only prefix LM over special, visual and audio tokens (arXiv 2312.14125).
+"""VideoPoet's language model (arXiv 2312.14125): a prefix LM over special, visual, audio and motion tokens.
 
 The backbone is transformers' Llama decoder. Each output position predicts only what it can take: a visual position
-one of the visual codes, an audio position a code of its level, the others a special token.
+one of the visual codes, an audio position a code of its level, a motion position a motion code, the others a special
+token.
 """
 
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel
 from transformers.models.llama.modeling_llama import LlamaPreTrainedModel
 
 from schemas.vocabulary import NUM_SPECIAL, SPECIAL_TOKENS, Vocabulary
-from training.sequences import AUDIO, SPECIAL, VISUAL, SequenceBatch
+from training.sequences import AUDIO, MOTION, SPECIAL, VISUAL, SequenceBatch
 from training.visual_tokens import VisualTokens
 
 
@@ -32,10 +33,12 @@ class ReelLmConfig(LlamaConfig):
     visual_factors: list[int] | None = None
     audio_levels: int = 4
     audio_codebook_size: int = 1024
+    motion_codebook_size: int = 0
     temporal_stride: int = 4
     max_latent_frames: int = 32
     max_grid_side: int = 128
     max_audio_columns: int = 1024
+    max_motion_codes: int = 1024
     tokenizers: dict[str, Any] | None = None
     tasks: list[str] | None = None
     formats: dict[str, Any] | None = None
@@ -51,7 +54,7 @@ class ReelLmConfig(LlamaConfig):
         size = 1
         for factor in self.visual_factors or ():
             size *= factor
-        return Vocabulary(size, self.audio_levels, self.audio_codebook_size)
+        return Vocabulary(size, self.audio_levels, self.audio_codebook_size, motion_size=self.motion_codebook_size)
 
 
 class TensorBatch(NamedTuple):
@@ -81,7 +84,7 @@ class LmOutput(NamedTuple):
     """Attributes:
     loss: mean over output tokens, nats, with gradient.
     nll_BO: nats of each output token, float32, without gradient.
-    kinds_BO: SPECIAL, VISUAL or AUDIO.
+    kinds_BO: SPECIAL, VISUAL, AUDIO or MOTION.
     """
 
     loss: Tensor
@@ -126,6 +129,9 @@ class ReelLm(LlamaPreTrainedModel):
         self.audio_places = nn.ModuleList(
             nn.Embedding(size, width) for size in (config.audio_levels, config.max_audio_columns)
         )
+        if config.motion_codebook_size:
+            self.motion = nn.Embedding(config.motion_codebook_size, width)
+            self.motion_places = nn.Embedding(config.max_motion_codes, width)
         self.segment = nn.Embedding(2, width)
         self.register_buffer("empty_text", torch.zeros(config.empty_text_length, config.text_width))
         self.post_init()
@@ -135,8 +141,9 @@ class ReelLm(LlamaPreTrainedModel):
         return self.config.vocabulary
 
     def kinds(self, ids: Tensor) -> Tensor:
-        """SPECIAL, VISUAL or AUDIO for each id."""
-        return (ids >= NUM_SPECIAL).long() + (ids >= self.vocabulary.audio_offset).long()
+        """SPECIAL, VISUAL, AUDIO or MOTION for each id."""
+        bounds = (NUM_SPECIAL, self.vocabulary.audio_offset, self.vocabulary.motion_offset)
+        return torch.stack([ids >= bound for bound in bounds]).sum(dim=0)
 
     def embed(self, ids: Tensor, places: Tensor, output: Tensor, text: Tensor | None = None) -> Tensor:
         """Input embeddings.
@@ -157,6 +164,11 @@ class ReelLm(LlamaPreTrainedModel):
         for axis, table in enumerate(self.audio_places):
             audio_part = audio_part + table(places[..., axis].where(audio, 0))
         embeddings = embeddings.where((kinds == SPECIAL)[..., None], visual_part.where(visual[..., None], audio_part))
+        if self.config.motion_codebook_size:
+            motion = kinds == MOTION
+            motion_part = self.motion((ids - self.vocabulary.motion_offset).where(motion, 0))
+            motion_part = motion_part + self.motion_places(places[..., 0].where(motion, 0))
+            embeddings = motion_part.where(motion[..., None], embeddings)
         if text is not None and len(text):
             projected = self.text_projection(text.to(self.text_projection.weight.dtype))
             slots = ids == SPECIAL_TOKENS["text"]
@@ -186,7 +198,10 @@ class ReelLm(LlamaPreTrainedModel):
         rows_ND, ids_N = hidden_BOD.flatten(0, 1), outputs.flatten()
         kinds_N = self.kinds(ids_N)
         total, nll_N = rows_ND.new_zeros(()), rows_ND.new_zeros(len(ids_N), dtype=torch.float32)
-        for kind, loss in ((SPECIAL, self._special_loss), (VISUAL, self._visual_loss), (AUDIO, self._audio_loss)):
+        losses = {
+            SPECIAL: self._special_loss, VISUAL: self._visual_loss, AUDIO: self._audio_loss, MOTION: self._motion_loss,
+        }  # fmt: skip
+        for kind, loss in losses.items():
             where_n = (kinds_N == kind).nonzero().squeeze(1)
             if len(where_n):
                 kind_loss, kind_nll_n = loss(rows_ND[where_n], ids_N[where_n])
@@ -214,6 +229,11 @@ class ReelLm(LlamaPreTrainedModel):
                 total, nll_n = total + level_nll.sum(), nll_n.index_copy(0, where, level_nll.detach())
         return total, nll_n
 
+    def _motion_loss(self, rows_nD: Tensor, ids_n: Tensor) -> tuple[Tensor, Tensor]:
+        codes_n = ids_n - self.vocabulary.motion_offset
+        nll_n = F.cross_entropy(F.linear(rows_nD, self.motion.weight).float(), codes_n, reduction="none")
+        return nll_n.sum(), nll_n.detach()
+
     def audio_logits(self, rows_nD: Tensor, level: int) -> Tensor:
         """(n, codebook size): the codes of one level."""
         size = self.config.audio_codebook_size
@@ -221,10 +241,11 @@ class ReelLm(LlamaPreTrainedModel):
 
     def _check_places(self, batch: TensorBatch) -> None:
         """Index errors on a GPU are unreadable and late; these limits come from the configuration."""
-        config, visual = self.config, self.kinds(batch.ids) == VISUAL
-        audio = self.kinds(batch.ids) == AUDIO
+        config, kinds = self.config, self.kinds(batch.ids)
+        visual, audio, motion = (kinds == kind for kind in (VISUAL, AUDIO, MOTION))
         limits = ((visual, 0, "max_latent_frames"), (visual, 1, "max_grid_side"), (visual, 2, "max_grid_side"),
-                  (audio, 0, "audio_levels"), (audio, 1, "max_audio_columns"))  # fmt: skip
+                  (audio, 0, "audio_levels"), (audio, 1, "max_audio_columns"),
+                  (motion, 0, "max_motion_codes"))  # fmt: skip
         for where, axis, name in limits:
             largest = int(batch.places[..., axis].where(where, 0).max())
             if largest >= getattr(config, name):

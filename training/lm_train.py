@@ -16,13 +16,13 @@ from training.batches import BatchLoader, BatchSettings
 from training.commit import REGIONS, commit_codes_of_tokens
 from training.lm import LmOutput, ReelLm, ReelLmConfig, to_tensors
 from training.model_folder import export_model, tokenizer_dicts
-from training.sequences import AUDIO, SPECIAL, TASKS, VISUAL, Layout, SequenceBatch, collate, find_task, missing
+from training.sequences import AUDIO, MOTION, SPECIAL, TASKS, VISUAL, Layout, SequenceBatch, collate, find_task, missing
 from training.settings import TRAIN_LM, LmSettings
 from training.shards import ShardDataset, check_tokenizers
 from training.trainer_loop import StepLoss, Trainer, make_fabric
 
 MEMBERS = ("video", "audio", "text", "motion", "structure")
-KIND_NAMES = {SPECIAL: "special", VISUAL: "visual", AUDIO: "audio"}
+KIND_NAMES = {SPECIAL: "special", VISUAL: "visual", AUDIO: "audio", MOTION: "motion"}
 
 
 class TaskMix:
@@ -152,30 +152,36 @@ def by_kind(output: LmOutput) -> dict[str, list[float]]:
 
 
 def formats_of(dataset: ShardDataset) -> dict[str, Any]:
-    """The clips of a data set: frames, rate, token grids by picture size, audio columns; what generation offers."""
+    """The clips of a data set: frames, rate, token grids by picture size, shapes of audio and motion codes; what
+    generation offers."""
     info = dataset.info
     grids: dict[str, list[int]] = {}
-    audio: list[int] | None = None
     for first, _ in dataset.shard_ranges:
         sample = dataset[first]
         size = "x".join(str(side) for side in sample.meta["resolution"])
         grids.setdefault(size, list(sample.arrays["video"].shape))
-    if "audio" in info.tokenizers:
-        shapes = (dataset.shapes(index, ("audio",))[0] for index in range(len(dataset)))
-        audio = next((list(shape) for shape in shapes if shape[-1]), None)
-    return {"num_frames": info.num_frames, "fps": list(info.fps), "grids": grids, "audio": audio}
+    found: dict[str, list[int] | None] = {"audio": None, "motion": None}
+    for kind in found.keys() & info.tokenizers.keys():
+        shapes = (dataset.shapes(index, (kind,))[0] for index in range(len(dataset)))
+        found[kind] = next((list(shape) for shape in shapes if shape[-1]), None)
+    return {"num_frames": info.num_frames, "fps": list(info.fps), "grids": grids, **found}
+
+
+def grouping(dataset: ShardDataset) -> tuple[str, ...]:
+    """Members whose shapes must be equal in a batch."""
+    return tuple(kind for kind in MEMBERS if kind != "text" and kind in dataset.info.tokenizers)
 
 
 def servable_tasks(weights: dict[str, float], dataset: ShardDataset) -> list[str]:
     """Tasks with a weight that the data set can train; what the model will say it knows."""
     has = {"video", "commit"} | set(dataset.info.members)
-    if formats_of(dataset)["audio"] is None:
-        has.discard("audio")
+    has -= {kind for kind in ("audio", "motion") if formats_of(dataset)[kind] is None}
     wanted = {name: find_task(name) for name, weight in weights.items() if weight > 0}
     return sorted(
         name
         for name, task in wanted.items()
         if (not task.audio_in and not task.audio_out) or "audio" in has
+        if not task.motion or "motion" in has
         if has.issuperset(kind for kind in task.video_in if kind in ("commit", "structure"))
     )
 
@@ -183,7 +189,7 @@ def servable_tasks(weights: dict[str, float], dataset: ShardDataset) -> list[str
 def make_model(settings: LmSettings, dataset: ShardDataset) -> ReelLm:
     """A model with fresh weights, fit for the data set; the weights are a function of the seed."""
     info, sizes = dataset.info, settings.model
-    video, audio, text = (info.tokenizers.get(kind) for kind in ("video", "audio", "text"))
+    video, audio, text, motion = (info.tokenizers.get(kind) for kind in ("video", "audio", "text", "motion"))
     if video is None:
         raise ValueError("the data set has no video tokens; the language model needs them")
     if np.prod(sizes.visual_factors) != video.codebook_size:
@@ -198,6 +204,7 @@ def make_model(settings: LmSettings, dataset: ShardDataset) -> ReelLm:
         num_key_value_heads=sizes.heads, intermediate_size=sizes.mlp_width, visual_factors=sizes.visual_factors,
         text_width=(text.width or 1) if text else 1, empty_text_length=1 if empty is None else len(empty),
         audio_levels=audio.num_quantizers if audio else 1, audio_codebook_size=audio.codebook_size if audio else 1,
+        motion_codebook_size=motion.codebook_size if motion else 0,
         temporal_stride=video.strides[0] if video.strides else 4, max_position_embeddings=32768,
         tokenizers=tokenizer_dicts(info.tokenizers, MEMBERS), formats=formats_of(dataset),
         tasks=servable_tasks(settings.tasks, dataset),
@@ -244,7 +251,7 @@ def train(settings: LmSettings, console: Console | None = None) -> dict[str, flo
     dataset = ShardDataset(settings.data, "train", members=MEMBERS)
     output.mkdir(parents=True, exist_ok=True)
     fabric = make_fabric(settings.loop, output)
-    group_by = ("video", "audio") if "audio" in dataset.info.tokenizers else ("video",)
+    group_by = grouping(dataset)
     batches = BatchSettings(
         settings.loop.batch_size, seed=settings.seed, group_by=group_by, shards_at_once=settings.loop.shards_at_once
     )

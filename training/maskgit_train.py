@@ -99,8 +99,8 @@ def make_model(settings: MaskGitSettings, dataset: ShardDataset) -> MaskGit:
     config = MaskGitConfig(
         width=sizes.width, num_layers=sizes.layers, num_heads=sizes.heads, factors=sizes.factors,
         text_width=(text.width or 1) if text else 1, empty_text_length=1 if empty is None else len(empty),
-        tokenizers=tokenizer_dicts(info.tokenizers, MEMBERS), formats={**formats_of(dataset), "audio": None},
-        tasks=list(TASKS),
+        tokenizers=tokenizer_dicts(info.tokenizers, MEMBERS), tasks=list(TASKS),
+        formats={**formats_of(dataset), "audio": None, "motion": None},
     )  # fmt: skip
     model = MaskGit(config)
     if empty is not None:

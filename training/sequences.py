@@ -7,6 +7,11 @@ VideoPoet (arXiv 2312.14125), figure 2 and table 4. The prefix is read in both d
 
 What a task or a sample lacks is dropped together with its delimiters. Visual codes are flattened in the order
 t h w, audio codes level by level (section 3.1): the whole clip at level 0, then at level 1, and so on.
+
+Video-LaVIT (arXiv 2402.03161) has a layout of its own, a keyframe followed by how it moves; in `image_motion` the
+keyframe stands in the prefix, so that a longer video alternates between the two:
+
+    output  bok visual of the first latent frame… eok bom motion… eom eos
 """
 
 from collections.abc import Sequence as Many
@@ -30,6 +35,7 @@ class Task:
         audio_in: "" for none, "given" (what lies beneath the given latent frames) or "all".
         video_out: "" for none, "first", "rest" (what the first or given latent frames leave) or "all".
         audio_out: "" for none, "rest" or "all".
+        motion: the keyframe, given ("first" in `video_in`) or put out, and then its motion codes.
         open_ended: no eov_o and no eos, so that generation may go on: an image that becomes a video.
     """
 
@@ -39,6 +45,7 @@ class Task:
     audio_in: str = ""
     video_out: str = ""
     audio_out: str = ""
+    motion: bool = False
     open_ended: bool = False
 
 
@@ -58,12 +65,14 @@ TASKS: dict[str, Task] = {
     "av_continue": Task(
         "task_audio_video", video_in=("given",), audio_in="given", video_out="rest", audio_out="rest"
     ),
+    "keyframe_motion": Task("task_motion", video_out="first", motion=True),
+    "image_motion": Task("task_motion", video_in=("first",), motion=True),
 }  # fmt: skip
 
 _RESOLUTION_TOKENS = {(16, 16): None, (28, 16): "res_128x224"}  # token grids (h, w); VideoPoet writes none for 128×128
 _DURATION_TOKENS = {1: "duration_1", 5: "duration_17", 11: "duration_41"}  # by latent frames
 
-SPECIAL, VISUAL, AUDIO = range(3)  # kinds of tokens; a text slot is a special token
+SPECIAL, VISUAL, AUDIO, MOTION = range(4)  # kinds of tokens; a text slot is a special token
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +81,8 @@ class Sequence:
 
     Attributes:
         ids: (S,) int64, global ids; a text slot holds the id of `text`.
-        places: (S, 3) int64: (t, h, w) of a visual token, (level, column, 0) of an audio token, else zeros.
+        places: (S, 3) int64: (t, h, w) of a visual token, (level, column, 0) of an audio token, (number, 0, 0) of a
+            motion token, else zeros.
         prefix_length: how many leading ids are read in both directions; the loss lies on the others.
         text: (L, D) float16, the states that fill the text slots in order.
     """
@@ -85,8 +95,9 @@ class Sequence:
 
 
 def token_kinds(ids: np.ndarray, vocabulary: Vocabulary = VOCABULARY) -> np.ndarray:
-    """SPECIAL, VISUAL or AUDIO for each id, same shape, int64."""
-    return (ids >= NUM_SPECIAL).astype(np.int64) + (ids >= vocabulary.audio_offset)
+    """SPECIAL, VISUAL, AUDIO or MOTION for each id, same shape, int64."""
+    bounds = (NUM_SPECIAL, vocabulary.audio_offset, vocabulary.motion_offset)
+    return sum((ids >= bound).astype(np.int64) for bound in bounds)
 
 
 @dataclass(frozen=True)
@@ -127,8 +138,9 @@ class Layout:
         if len(states):
             parts.append(_special("bot_i", *["text"] * len(states), "eot_i"))
         parts.append(_special(*_format_tokens(task, sample)))
+        begin, end = ("bok", "eok") if task.motion else ("bov_i", "eov_i")
         for kind in task.video_in:
-            parts.append(_wrap("bov_i", self._visual(_visual_input(kind, sample, given)), "eov_i"))
+            parts.append(_wrap(begin, self._visual(_visual_input(kind, sample, given)), end))
         if task.audio_in:
             columns = self._given_columns(task.audio_in, sample, given)
             parts.append(_wrap("boa_i", self._audio(sample, 0, columns), "eoa_i"))
@@ -139,7 +151,10 @@ class Layout:
         if task.video_out:
             start, stop = _output_span(task, sample, given)
             visual = self._visual(sample.arrays["video"][start:stop], start)
-            parts.append(_wrap("bov_o", visual, None if task.open_ended else "eov_o"))
+            begin, end = ("bok", "eok") if task.motion else ("bov_o", "eov_o")
+            parts.append(_wrap(begin, visual, None if task.open_ended else end))
+        if task.motion:
+            parts.append(_wrap("bom", self._motion(sample.arrays["motion"]), "eom"))
         if task.audio_out:
             start = (self._given_columns("given", sample, given) or 0) if task.audio_out == "rest" else 0
             parts.append(_wrap("boa_o", self._audio(sample, start, None), "eoa_o"))
@@ -155,6 +170,10 @@ class Layout:
     def _visual(self, codes_thw: np.ndarray, first_frame: int = 0) -> tuple[np.ndarray, np.ndarray]:
         places = np.indices(codes_thw.shape).reshape(3, -1).T + np.array([first_frame, 0, 0])
         return self.vocabulary.visual_ids(codes_thw).reshape(-1), places
+
+    def _motion(self, codes_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        numbers = np.arange(codes_n.size)
+        return self.vocabulary.motion_ids(codes_n).reshape(-1), np.stack([numbers, 0 * numbers, 0 * numbers], axis=1)
 
     def _audio(self, sample: TokenSample, start: int, stop: int | None) -> tuple[np.ndarray, np.ndarray]:
         codes_QT = sample.arrays["audio"][:, start:stop]
@@ -178,6 +197,8 @@ def missing(task_name: str, sample: TokenSample, given: int = 1) -> str:
         return "it has no video tokens"
     if (task.audio_in or task.audio_out) and not sample.arrays.get("audio", np.empty(0)).size:
         return "it has no audio tokens"
+    if task.motion and not sample.arrays.get("motion", np.empty(0)).size:
+        return "it has no motion tokens"
     for kind in ("commit", "structure"):
         if kind in task.video_in and not sample.arrays.get(kind, np.empty(0)).size:
             return f"it has no {kind} tokens"
@@ -196,7 +217,7 @@ def _format_tokens(task: Task, sample: TokenSample) -> list[str]:
     """Resolution (none for 128×128), duration of the whole output, and what the visual input is."""
     latent_frames, *grid = sample.arrays["video"].shape
     resolution = _RESOLUTION_TOKENS.get((grid[0], grid[1]), "res_other")
-    shown = 1 if task.video_out == "first" else latent_frames
+    shown = 1 if task.video_out == "first" and not task.motion else latent_frames
     duration = _DURATION_TOKENS.get(shown, "duration_other")
     source = "source_none" if not task.video_in else "source_video"
     if task.video_in == ("first",) or (task.video_in == ("all",) and latent_frames == 1):

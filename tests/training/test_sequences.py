@@ -1,4 +1,4 @@
-"""Every task's sequence, token by token, is the layout of VideoPoet's figure 2."""
+"""Every task's sequence, token by token, is the layout of VideoPoet's figure 2, or of Video-LaVIT."""
 
 import dataclasses
 
@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.shards import TokenSample
-from schemas.vocabulary import SPECIAL_TOKENS, VOCABULARY
+from schemas.vocabulary import SPECIAL_TOKENS, Vocabulary
 from tests.training.token_samples import token_sample
-from training.sequences import AUDIO, SPECIAL, TASKS, VISUAL, Layout, collate, missing, token_kinds
+from training.sequences import AUDIO, MOTION, SPECIAL, TASKS, VISUAL, Layout, collate, missing, token_kinds
+
+VOCABULARY = Vocabulary(motion_size=1024)
 
 # Three latent frames of one row of two tokens stand for nine pixel frames; two audio levels of nine columns.
 VIDEO = np.array([[[10, 11]], [[20, 21]], [[30, 31]]], np.uint32)
@@ -23,6 +25,7 @@ SAMPLE = TokenSample(
         "text": np.ones((2, 4), np.float16),
         "commit": VIDEO + 500,
         "structure": VIDEO + 700,
+        "motion": np.array([5, 6, 7], np.uint16),
     },
     {},
 )
@@ -31,14 +34,16 @@ FORMAT = ["res_other", "duration_other"]
 
 
 def spelled(ids: np.ndarray) -> list[str | int]:
-    """Names of special tokens, v<code> of visual and a<level>.<code> of audio ids."""
+    """Names of special tokens, v<code> of visual, a<level>.<code> of audio and m<code> of motion ids."""
     names = {index: name for name, index in SPECIAL_TOKENS.items()}
     words = []
-    for token, kind in zip(ids.tolist(), token_kinds(ids).tolist(), strict=True):
+    for token, kind in zip(ids.tolist(), token_kinds(ids, VOCABULARY).tolist(), strict=True):
         if kind == SPECIAL:
             words.append(names[token])
         elif kind == VISUAL:
             words.append(f"v{token - VOCABULARY.visual_offset}")
+        elif kind == MOTION:
+            words.append(f"m{token - VOCABULARY.motion_offset}")
         else:
             words.append("a{}.{}".format(*divmod(token - VOCABULARY.audio_offset, 1024)))
     return words
@@ -111,13 +116,21 @@ GOLDEN = {
          "boa_i", *a(0, 1, 2, 3, 4, 5), *a(1, 1, 2, 3, 4, 5), "eoa_i"],
         ["bov_o", *v(30, 31), "eov_o", "boa_o", *a(0, 6, 7, 8, 9), *a(1, 6, 7, 8, 9), "eoa_o", "eos"],
     ),
+    "keyframe_motion": (
+        ["bos", "task_motion", *TEXT, *FORMAT, "source_none"],
+        ["bok", *v(10, 11), "eok", "bom", "m5", "m6", "m7", "eom", "eos"],
+    ),
+    "image_motion": (
+        ["bos", "task_motion", *TEXT, *FORMAT, "source_image", "bok", *v(10, 11), "eok"],
+        ["bom", "m5", "m6", "m7", "eom", "eos"],
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_layout_is_golden(task):
     prefix, output = GOLDEN[task]
-    sequence = Layout().build(task, SAMPLE, given=2)
+    sequence = Layout(VOCABULARY).build(task, SAMPLE, given=2)
     assert spelled(sequence.ids[: sequence.prefix_length]) == prefix
     assert spelled(sequence.ids[sequence.prefix_length :]) == output
 
@@ -125,10 +138,13 @@ def test_layout_is_golden(task):
 def test_every_special_token_of_the_layouts_keeps_its_id():
     used = {name for layout in GOLDEN.values() for part in layout for name in part if name in SPECIAL_TOKENS}
     assert {name: SPECIAL_TOKENS[name] for name in sorted(used)} == {
-        "boa_i": 7, "boa_o": 11, "bos": 1, "bot_i": 3, "bov_i": 5, "bov_o": 9, "duration_1": 29, "duration_other": 32,
-        "eoa_i": 8, "eoa_o": 12, "eos": 2, "eot_i": 4, "eov_i": 6, "eov_o": 10, "res_other": 28, "source_image": 13,
+        "boa_i": 7, "boa_o": 11, "bok": 33, "bom": 35, "bos": 1,
+        "bot_i": 3, "bov_i": 5, "bov_o": 9, "duration_1": 29, "duration_other": 32,
+        "eoa_i": 8, "eoa_o": 12, "eok": 34,
+        "eom": 36, "eos": 2, "eot_i": 4, "eov_i": 6, "eov_o": 10, "res_other": 28, "source_image": 13,
         "source_none": 15, "source_video": 14, "task_audio": 19, "task_audio_video": 20, "task_continue": 21,
-        "task_image": 18, "task_inpaint": 22, "task_outpaint": 23, "task_stylize": 24, "task_video": 17, "text": 16,
+        "task_image": 18, "task_inpaint": 22,
+        "task_motion": 25, "task_outpaint": 23, "task_stylize": 24, "task_video": 17, "text": 16,
     }  # fmt: skip
 
 
@@ -188,6 +204,7 @@ def test_text_can_be_replaced():
         ("v2a", "audio", "no audio tokens"),
         ("inpaint", "commit", "no commit tokens"),
         ("stylize", "structure", "no structure tokens"),
+        ("image_motion", "motion", "no motion tokens"),
     ],
 )
 def test_what_a_sample_lacks_is_named(task, member, message):
@@ -222,7 +239,9 @@ def test_collate_refuses_outputs_of_different_lengths():
 
 
 @given(
-    task=st.sampled_from(sorted(set(TASKS) - {"inpaint", "outpaint", "stylize", "stylize_first"})),
+    task=st.sampled_from(
+        [name for name, task in TASKS.items() if not {"commit", "structure"} & {*task.video_in} and not task.motion]
+    ),
     grid=st.tuples(st.integers(2, 5), st.integers(1, 4), st.integers(1, 4)),
     audio=st.tuples(st.integers(1, 4), st.integers(1, 40)),
     frames=st.integers(1, 4),
