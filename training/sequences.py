@@ -96,8 +96,8 @@ class Sequence:
 
 def token_kinds(ids: np.ndarray, vocabulary: Vocabulary = VOCABULARY) -> np.ndarray:
     """SPECIAL, VISUAL, AUDIO or MOTION for each id, same shape, int64."""
-    bounds = (NUM_SPECIAL, vocabulary.audio_offset, vocabulary.motion_offset)
-    return sum((ids >= bound).astype(np.int64) for bound in bounds)
+    bounds = np.array([NUM_SPECIAL, vocabulary.audio_offset, vocabulary.motion_offset])
+    return (ids[..., None] >= bounds).sum(axis=-1)
 
 
 @dataclass(frozen=True)
