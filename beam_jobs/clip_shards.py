@@ -1,4 +1,7 @@
-"""Kept clips into WebDataset shards: planned by hash ranges, numbered in order, each written by one worker."""
+"""Kept clips into WebDataset shards: planned by hash ranges, numbered in order, each written by one worker.
+
+Clips that an earlier run placed stay where they are; `beam_jobs.standing` says which, and when all is planned anew.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +16,8 @@ from beam_jobs.flow import KeptClip
 from beam_jobs.job import CurateJob
 from beam_jobs.metrics import StageMetrics
 from beam_jobs.products import Products
-from media.shard_plan import bucket_of, first_indices, num_buckets, padded_bytes, plan_bucket
+from beam_jobs.standing import Place, Placed, Standing, standing
+from media.shard_plan import bucket_of, first_indices, num_buckets, padded_bytes, plan_bucket, shard_name
 from media.tar import write_tar
 from schemas.identity import fingerprint
 from schemas.records import clip_row
@@ -21,12 +25,17 @@ from schemas.run import ClipShard
 
 CLIPS = "clips"
 ROWS = "rows"
-NumberedShard = tuple[int, list[KeptClip]]
+NamedShard = tuple[str, list[KeptClip]]
 
 
 def products(job: CurateJob) -> Products:
     """The files of a curation run."""
     return Products(job.settings.output, "run.json")
+
+
+def standing_clips(job: CurateJob) -> Standing:
+    """Which clips lie in which shard since an earlier run."""
+    return standing(products(job), "ledger/clips-*.parquet", "clip_id", job.shown)
 
 
 def shard_bytes(clip: KeptClip) -> int:
@@ -42,17 +51,16 @@ def plan_clips(bucket: int, clips: Iterable[KeptClip], max_bytes: int) -> tuple[
 
 
 def number_shards(
-    planned: tuple[int, list[list[KeptClip]]], shards_by_bucket: Mapping[int, int]
-) -> Iterator[NumberedShard]:
-    """(number over all buckets, clips) for each shard of a bucket."""
+    planned: tuple[int, list[list[KeptClip]]], shards_by_bucket: Mapping[int, int], generation: int
+) -> Iterator[NamedShard]:
+    """(name, clips) of each shard of a bucket: numbered over all buckets of a generation."""
     bucket, shards = planned
     first = first_indices(shards_by_bucket)[bucket]
-    yield from ((first + index, shard) for index, shard in enumerate(shards))
+    yield from ((shard_name(CLIPS, first + index, generation), shard) for index, shard in enumerate(shards))
 
 
-def write_clip_shard(index: int, clips: Sequence[KeptClip], job: CurateJob) -> ClipShard:
-    """Writes `clips/clips-<index>.tar`, unless the same is there: KEY.mp4 KEY.jpg KEY.json of each clip in turn."""
-    name = f"clips-{index:05d}.tar"
+def write_clip_shard(name: str, clips: Sequence[KeptClip], job: CurateJob) -> ClipShard:
+    """Writes `clips/<name>`, unless the same is there: KEY.mp4 KEY.jpg KEY.json of each clip in turn."""
 
     def members() -> Iterator[tuple[str, bytes]]:
         for clip in clips:
@@ -73,10 +81,10 @@ class _WriteFn(beam.DoFn):
     def __init__(self, job: CurateJob):
         self._job, self._metrics = job, StageMetrics("shards")
 
-    def process(self, element: NumberedShard) -> Iterator[Any]:
-        index, clips = element
+    def process(self, element: NamedShard) -> Iterator[Any]:
+        name, clips = element
         with self._metrics.busy():
-            shard = write_clip_shard(index, clips, self._job)
+            shard = write_clip_shard(name, clips, self._job)
         self._metrics.done()
         yield shard
         for clip in clips:
@@ -86,12 +94,17 @@ class _WriteFn(beam.DoFn):
 class WriteClipShards(beam.PTransform):
     """Kept clips → (finished shards, ledger rows that say in which shard each clip lies)."""
 
-    def __init__(self, job: CurateJob):
+    def __init__(self, job: CurateJob, standing: Standing):
         super().__init__()
-        self._job = job
+        self._job, self._standing = job, standing
 
     def expand(self, clips: PCollection) -> Any:
-        max_bytes = self._job.settings.shards.max_bytes
+        max_bytes, generation = self._job.settings.shards.max_bytes, self._standing.generation
+        shards = []
+        if self._standing.parts:
+            placed: Placed = clips | "Place" >> Place(self._standing, _clip_id, _fits)
+            shards.append(placed.standing | "InOrder" >> beam.MapTuple(_in_order))
+            clips = placed.new
         buckets = (
             clips
             | "Sizes" >> beam.Map(shard_bytes)
@@ -105,13 +118,26 @@ class WriteClipShards(beam.PTransform):
             | "Plan" >> beam.Map(_planned, max_bytes)
         )
         counts = planned | "Count" >> beam.MapTuple(lambda bucket, shards: (bucket, len(shards)))
+        shards.append(planned | "Number" >> beam.FlatMap(number_shards, AsDict(counts), generation))
         written = (
-            planned
-            | "Number" >> beam.FlatMap(number_shards, AsDict(counts))
+            shards
+            | "Shards" >> beam.Flatten()
             | "Spread" >> beam.Reshuffle()
             | "Write" >> beam.ParDo(_WriteFn(self._job)).with_outputs(ROWS, main="shards")
         )
         return written["shards"], written[ROWS]
+
+
+def _clip_id(clip: KeptClip) -> str:
+    return clip.clip.clip_id
+
+
+def _fits(clip: KeptClip, name: str) -> bool:
+    return True  # any clip may lie in any shard
+
+
+def _in_order(name: str, clips: Iterable[KeptClip]) -> NamedShard:
+    return name, sorted(clips, key=_clip_id)
 
 
 def _keyed(clip: KeptClip, buckets: int) -> tuple[int, KeptClip]:

@@ -9,7 +9,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs import curate_pipeline
-from beam_jobs.clip_shards import CLIPS, products
+from beam_jobs.clip_shards import CLIPS, products, standing_clips
 from beam_jobs.code_version import library_version
 from beam_jobs.job import CurateJob, stages_run
 from beam_jobs.ledger import CLIPS_LEDGER, LEDGER, part_name, write_part
@@ -83,11 +83,12 @@ def run_job(job: CurateJob, options: PipelineOptions, sources: Sequence[Any]) ->
         RuntimeError: it broke; what is finished stays, and the same command goes on from there.
     """
     storage.makedirs(job.units.root)
+    standing = standing_clips(job)
     products(job).sweep()
     clear_outcome(job.units)
     parts = write_parts(job.units, sources)
     pipeline = beam.Pipeline(options=options)
-    curate_pipeline.build(pipeline, job, parts)
+    curate_pipeline.build(pipeline, job, parts, standing)
     with Progress(job.units, {"analyze": len({source.uri for source in sources})}):
         return counters(run(pipeline))
 

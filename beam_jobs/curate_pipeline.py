@@ -18,15 +18,17 @@ from beam_jobs.near_copies import DropNearCopies
 from beam_jobs.outcome import WriteList, WriteSums, count_clip, count_source
 from beam_jobs.previews import WritePreviews
 from beam_jobs.sources import ReadSources
+from beam_jobs.standing import NOTHING_STANDS, Standing
 from schemas.arrow import CLIPS_SCHEMA, SOURCES_SCHEMA
 from schemas.records import Clip, clip_row
 
 
-def build(pipeline: beam.Pipeline, job: CurateJob, parts: Sequence[str]) -> None:
+def build(pipeline: beam.Pipeline, job: CurateJob, parts: Sequence[str], standing: Standing = NOTHING_STANDS) -> None:
     """Adds the whole job to a pipeline.
 
     Args:
         parts: part files of the inputs, as `beam_jobs.sources.write_parts` wrote them.
+        standing: clips that an earlier run has placed.
     """
     results = (
         pipeline
@@ -36,7 +38,7 @@ def build(pipeline: beam.Pipeline, job: CurateJob, parts: Sequence[str]) -> None
     )
     alive, finished = decide(results | "Clips" >> beam.FlatMap(SourceResult.clips), job)
     kept, uncut = keep(alive, job)
-    write(results, kept, [*finished, uncut], job)
+    write(results, kept, [*finished, uncut], job, standing)
 
 
 def decide(clips: PCollection, job: CurateJob) -> tuple[PCollection, list[PCollection]]:
@@ -68,13 +70,15 @@ def keep(clips: PCollection, job: CurateJob) -> Fork:
     return Fork(outputs["alive"], outputs[ENDED])
 
 
-def write(results: PCollection, kept: PCollection, finished: list[PCollection], job: CurateJob) -> None:
+def write(
+    results: PCollection, kept: PCollection, finished: list[PCollection], job: CurateJob, standing: Standing
+) -> None:
     """Shards, ledger, previews, and the sums that the command checks."""
     files = products(job)
     closed = finished | "Closed" >> beam.Flatten()
     rows = [closed | "ClosedRows" >> beam.Map(clip_row)]
     if job.settings.clips.mode == "encode":
-        shards, kept_rows = kept | "Shards" >> WriteClipShards(job)
+        shards, kept_rows = kept | "Shards" >> WriteClipShards(job, standing)
         shards | "ShardList" >> WriteList(job.units, "shards")
         rows.append(kept_rows)
     else:

@@ -1,4 +1,7 @@
-"""Token samples into shards: by split and aspect bucket, planned by hash ranges, each written by one worker."""
+"""Token samples into shards: by split, aspect bucket and length of window, planned by hash ranges, each written by one worker.
+
+Samples that an earlier run placed stay where they are; `beam_jobs.standing` says which, and when all is planned anew.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,17 +12,18 @@ from apache_beam.pvalue import AsDict, PCollection, TaggedOutput
 
 from beam_jobs.metrics import StageMetrics
 from beam_jobs.products import Products
+from beam_jobs.standing import Place, Placed, Standing, standing
 from beam_jobs.tokens import SampleRef, TokenizeJob, unpack_samples
 from media import storage
-from media.shard_plan import bucket_of, num_buckets, plan_bucket
+from media.shard_plan import bucket_of, num_buckets, plan_bucket, shard_name
 from schemas.identity import fingerprint
 from schemas.shards import ShardInfo, TokenSample
 from tokenize_shards.quality import ShardQuality
-from tokenize_shards.writer import DATASET_FILE, WrittenShard, shard_name, write_shard
+from tokenize_shards.writer import DATASET_FILE, WrittenShard, write_shard
 
 ROWS = "rows"
 QUALITY = "quality"
-Group = tuple[str, int, int, int]  # split, height, width, bucket of the hash
+Group = tuple[str, int, int, int, int]  # split, height, width, frames, bucket of the hash
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,20 @@ def products(job: TokenizeJob) -> Products:
     return Products(job.settings.output, DATASET_FILE)
 
 
+def standing_samples(job: TokenizeJob) -> Standing:
+    """Which samples lie in which shard since an earlier run."""
+    return standing(products(job), "samples-*.parquet", "key", job.shown)
+
+
 def kind_of(sample: SampleRef) -> str:
-    """What samples of one shard share: `train/128x224`. Split and lowest resolution; buckets never share a shard."""
-    return f"{sample.split}/{sample.resolution[0]}x{sample.resolution[1]}"
+    """What samples of one shard share: `train/128x224/17`: split, lowest resolution, frames of the window."""
+    return f"{sample.split}/{sample.resolution[0]}x{sample.resolution[1]}/{sample.num_frames}"
 
 
 def group_of(sample: SampleRef, bytes_by_kind: Mapping[str, int], max_bytes: int) -> Group:
     """The group whose shards are planned together."""
     buckets = num_buckets(bytes_by_kind[kind_of(sample)], max_bytes)
-    return (sample.split, *sample.resolution, bucket_of(sample.key, buckets))
+    return (sample.split, *sample.resolution, sample.num_frames, bucket_of(sample.key, buckets))
 
 
 def plan_samples(group: Group, samples: Iterable[SampleRef], max_bytes: int) -> tuple[Group, list[list[SampleRef]]]:
@@ -54,12 +63,12 @@ def plan_samples(group: Group, samples: Iterable[SampleRef], max_bytes: int) -> 
 
 
 def number_shards(
-    planned: tuple[Group, list[list[SampleRef]]], shards_by_group: Mapping[Group, int]
+    planned: tuple[Group, list[list[SampleRef]]], shards_by_group: Mapping[Group, int], generation: int
 ) -> Iterator[tuple[str, list[SampleRef]]]:
-    """(name, samples) of each shard: numbered within its split over resolutions and buckets in order."""
+    """(name, samples) of each shard: numbered within split and generation over resolutions, lengths and buckets in order."""
     group, shards = planned
     before = sum(count for other, count in shards_by_group.items() if other[0] == group[0] and other < group)
-    yield from ((shard_name(group[0], before + index), shard) for index, shard in enumerate(shards))
+    yield from ((shard_name(group[0], before + index, generation), shard) for index, shard in enumerate(shards))
 
 
 def write_token_shard(name: str, samples: Sequence[SampleRef], job: TokenizeJob) -> WrittenShard:
@@ -124,12 +133,17 @@ class TokenShards:
 class WriteTokenShards(beam.PTransform):
     """Samples → finished shards, their QA, and a row for each sample."""
 
-    def __init__(self, job: TokenizeJob):
+    def __init__(self, job: TokenizeJob, standing: Standing):
         super().__init__()
-        self._job = job
+        self._job, self._standing = job, standing
 
     def expand(self, samples: PCollection) -> Any:  # TokenShards
-        max_bytes = self._job.settings.shards.max_bytes
+        max_bytes, generation = self._job.settings.shards.max_bytes, self._standing.generation
+        shards = []
+        if self._standing.parts:
+            placed: Placed = samples | "Place" >> Place(self._standing, _key, _fits)
+            shards.append(placed.standing | "InOrder" >> beam.MapTuple(_in_order))
+            samples = placed.new
         sizes = (
             samples
             | "Sizes" >> beam.Map(lambda sample: (kind_of(sample), sample.num_bytes)).with_output_types(tuple[str, int])
@@ -142,13 +156,26 @@ class WriteTokenShards(beam.PTransform):
             | "Plan" >> beam.Map(_planned, max_bytes)
         )
         counts = planned | "Count" >> beam.MapTuple(lambda group, shards: (group, len(shards)))
+        shards.append(planned | "Number" >> beam.FlatMap(number_shards, AsDict(counts), generation))
         written = (
-            planned
-            | "Number" >> beam.FlatMap(number_shards, AsDict(counts))
+            shards
+            | "Shards" >> beam.Flatten()
             | "Spread" >> beam.Reshuffle()
             | "Write" >> beam.ParDo(_WriteFn(self._job)).with_outputs(ROWS, QUALITY, main="shards")
         )
         return TokenShards(written["shards"], written[QUALITY], written[ROWS])
+
+
+def _key(sample: SampleRef) -> str:
+    return sample.key
+
+
+def _fits(sample: SampleRef, name: str) -> bool:
+    return name.partition("-")[0] == sample.split
+
+
+def _in_order(name: str, samples: Iterable[SampleRef]) -> tuple[str, list[SampleRef]]:
+    return name, sorted(samples, key=_key)
 
 
 def _keyed(sample: SampleRef, bytes_by_kind: Mapping[str, int], max_bytes: int) -> tuple[Group, SampleRef]:

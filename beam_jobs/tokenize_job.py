@@ -17,7 +17,7 @@ from beam_jobs.products import Products
 from beam_jobs.progress import Progress, log
 from beam_jobs.run_pipeline import run
 from beam_jobs.runner import beam_options
-from beam_jobs.token_shards import products
+from beam_jobs.token_shards import products, standing_samples
 from beam_jobs.tokenize_pipeline import SAMPLES, Prepared, build, prepare
 from beam_jobs.tokens import FAILED, FILTERED, TOKENIZED
 from media import storage
@@ -51,10 +51,11 @@ def run_job(prepared: Prepared, options: PipelineOptions) -> dict[str, int]:
     """Runs the pipeline to its end; returns its counters."""
     job = prepared.job
     storage.makedirs(job.units.root)
+    standing = standing_samples(job)
     products(job).sweep()
     clear_outcome(job.units)
     pipeline = beam.Pipeline(options=options)
-    build(pipeline, prepared)
+    build(pipeline, prepared, standing)
     with Progress(job.units, {"tokens": prepared.num_clips}):
         return counters(run(pipeline))
 

@@ -15,6 +15,7 @@ from beam_jobs.curated_clips import ReadClips, read_run, shards_to_read
 from beam_jobs.job import placed
 from beam_jobs.ledger import CLIPS_LEDGER, WriteLedger
 from beam_jobs.outcome import WriteList, WriteSums
+from beam_jobs.standing import NOTHING_STANDS, Standing
 from beam_jobs.token_shards import WriteTokenShards, products
 from beam_jobs.tokens import TOKENIZED, TokenizeClips, TokenizedClip, TokenizeJob
 from beam_jobs.units import Units
@@ -74,11 +75,15 @@ def _placed(settings: TokenizeSettings, folder: str) -> TokenizeSettings:
     )
 
 
-def build(pipeline: beam.Pipeline, prepared: Prepared) -> None:
-    """Adds the whole job to a pipeline: read, tokenize, write shards, ledger and sums."""
+def build(pipeline: beam.Pipeline, prepared: Prepared, standing: Standing = NOTHING_STANDS) -> None:
+    """Adds the whole job to a pipeline: read, tokenize, write shards, ledger and sums.
+
+    Args:
+        standing: samples that an earlier run has placed.
+    """
     job, files = prepared.job, products(prepared.job)
     clips = pipeline | "Clips" >> ReadClips(prepared.shards) | "Tokenize" >> TokenizeClips(job)
-    written = clips | "Samples" >> beam.FlatMap(lambda clip: clip.samples) | "Shards" >> WriteTokenShards(job)
+    written = clips | "Samples" >> beam.FlatMap(lambda clip: clip.samples) | "Shards" >> WriteTokenShards(job, standing)
     names = (
         clips
         | "ClipRows" >> beam.Map(lambda clip: asdict(clip.row))

@@ -45,6 +45,7 @@ class SampleRef:
     unit: str
     split: str
     resolution: tuple[int, int]
+    num_frames: int
     num_bytes: int
 
 
@@ -119,7 +120,7 @@ def _sample_ref(sample: TokenSample, fp: str, split: str) -> SampleRef:
     from tokenize_shards.writer import sample_bytes
 
     height, width = sample.meta["resolution"]
-    return SampleRef(sample.key, fp, split, (int(height), int(width)), sample_bytes(sample))
+    return SampleRef(sample.key, fp, split, (int(height), int(width)), sample.meta["num_frames"], sample_bytes(sample))
 
 
 def pack_samples(samples: list[TokenSample]) -> bytes:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import webdataset
 
+from media.shard_plan import shard_name
 from schemas.shards import DatasetInfo, TokenizerInfo, TokenSample
-from tokenize_shards.writer import shard_name, write_dataset, write_shard
+from tokenize_shards.writer import write_dataset, write_shard
 from training.batches import BatchLoader, BatchSettings
 from training.shards import ShardDataset
 

@@ -9,11 +9,25 @@ Keys begin with the hex digits of a content hash, so their order is already a fa
 Each bucket is planned on its own, by one worker; the shards of all buckets are then numbered in order.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 SHARDS_PER_BUCKET = 32  # at most one shard in so many is left part full
 _PREFIX = 8  # hex digits of the key that place it
 _TAR_BLOCK = 512
+_GENERATION = re.compile(r"-g(\d{2,})-\d{5,}\.tar$")
+
+
+def shard_name(prefix: str, index: int, generation: int = 0) -> str:
+    """`train-00000.tar`; samples added by a later run are a generation of their own: `train-g01-00000.tar`."""
+    later = f"g{generation:02d}-" if generation else ""
+    return f"{prefix}-{later}{index:05d}.tar"
+
+
+def generation_of(name: str) -> int:
+    """The generation of a shard, from its name."""
+    found = _GENERATION.search(name)
+    return int(found[1]) if found else 0
 
 
 def padded_bytes(*sizes: int) -> int:

@@ -19,7 +19,6 @@ from tokenize_shards.writer import (
     read_dataset,
     sample_bytes,
     sample_dict,
-    shard_name,
     split_of,
     vocabulary_sizes,
     write_shard,
@@ -113,11 +112,6 @@ def test_a_manifest_column_can_decide_the_split() -> None:
     assert split_of({**sidecar("x"), "extra": json.dumps({"part": "val"})}, settings) == "val"
     with pytest.raises(ValueError, match="source s has None"):
         split_of(sidecar("x"), settings)
-
-
-def test_names_sort_in_order_and_later_generations_rename_none() -> None:
-    names = [shard_name("train", 0), shard_name("train", 11), shard_name("train", 0, generation=1)]
-    assert names == ["train-00000.tar", "train-00011.tar", "train-g01-00000.tar"]
 
 
 def test_dataset_file_round_trips(tmp_path: Path) -> None:
