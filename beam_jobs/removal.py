@@ -1,8 +1,10 @@
 """A takedown from what is named to what is gone: tombstones, then the run, then its token data sets, then the units."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from beam_jobs.purge import purge_run
+from beam_jobs.run_lock import only_run
 from beam_jobs.takedown import Barred, barred_by, manifest_text, take_down
 from beam_jobs.tombstones import Tombstones
 from curation.removals import Removals, read_removals, write_removals
@@ -27,8 +29,16 @@ def remove(settings: RemoveSettings) -> Removed:
 
     Raises:
         ValueError, FileNotFoundError: there is no such run, data set, source or clip; nothing was touched.
-        RuntimeError: the run's sums do not add up afterwards.
+        RuntimeError: the run's sums do not add up afterwards, or another run is working in one of the folders.
     """
+    _manifest(settings.run, "run.json", "reelmill curate")  # before a lock is put where no run is
+    with ExitStack() as locks:
+        for folder in dict.fromkeys((settings.run, *settings.tokens)):
+            locks.enter_context(only_run(folder))
+        return _remove(settings)
+
+
+def _remove(settings: RemoveSettings) -> Removed:
     text = _manifest(settings.run, "run.json", "reelmill curate")
     for folder in settings.tokens:
         _manifest(folder, "dataset.json", "reelmill tokenize")
