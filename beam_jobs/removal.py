@@ -32,6 +32,8 @@ def remove(settings: RemoveSettings) -> Removed:
         RuntimeError: the run's sums do not add up afterwards, or another run is working in one of the folders.
     """
     _manifest(settings.run, "run.json", "reelmill curate")  # before a lock is put where no run is
+    for folder in settings.tokens:
+        _manifest(folder, "dataset.json", "reelmill tokenize")
     with ExitStack() as locks:
         for folder in dict.fromkeys((settings.run, *settings.tokens)):
             locks.enter_context(only_run(folder))
@@ -40,8 +42,6 @@ def remove(settings: RemoveSettings) -> Removed:
 
 def _remove(settings: RemoveSettings) -> Removed:
     text = _manifest(settings.run, "run.json", "reelmill curate")
-    for folder in settings.tokens:
-        _manifest(folder, "dataset.json", "reelmill tokenize")
     run, known = RunInfo.from_json(text), read_removals(settings.run)
     found = Tombstones(settings.run, run, settings.reason, settings.copies).of(settings.target, known)
     new = {(row.kind, row.removed_id): row for row in reversed(found)}  # what was asked for wins over what it brought
