@@ -22,7 +22,7 @@ from tests.media_factory import make_video
 COUNT = int(os.environ.get("REELMILL_FUZZ", "56"))
 PER_JOB = 112  # a multiple of the number of mutations
 SEED = int(os.environ.get("REELMILL_FUZZ_SEED", "20240507"))
-MEDIA_BYTES = 400_000
+NUM_FILES = 150
 
 
 def real_files(folder: Path) -> list[Path]:
