@@ -29,10 +29,9 @@ def real_files(folder: Path) -> list[Path]:
     """Small real files, or small ones made here in every usual container."""
     named = os.environ.get("REELMILL_FUZZ_MEDIA")
     if named:
-        files = sorted(
-            path for path in Path(named).rglob("*.*") if path.is_file() and path.suffix not in (".csv", ".json")
-        )
-        return [path for path in files if 0 < path.stat().st_size < MEDIA_BYTES]
+        files = sorted(path for path in Path(named).rglob("*.*") if path.suffix not in (".csv", ".json"))
+        sized = sorted((path.stat().st_size, path) for path in files if path.is_file())
+        return [path for size, path in sized if size][:NUM_FILES]
     vp8 = ("-c:v", "libvpx", "-b:v", "200k")
     mpeg4 = ("-c:v", "mpeg4", "-q:v", "5")
     return [
