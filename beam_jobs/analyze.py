@@ -18,7 +18,7 @@ from beam_jobs.media_calls import analyze
 from beam_jobs.metrics import StageMetrics
 from beam_jobs.record_json import from_json, to_json
 from beam_jobs.units import SCRATCH, Units
-from curation.candidates import with_caption
+from curation.candidates import CAPTION_SCORES, with_caption
 from curation.settings import CurateSettings
 from media import storage
 from media.fetch import LocalMedia, fetch, file_name
@@ -181,7 +181,7 @@ def _bound(analysis: Analysis, source: Source) -> Analysis:
 
 
 def _clip_of(source: Source, clip: Clip) -> Clip:
-    scores = {name: value for name, value in clip.scores.items() if name != "caption_words"}
+    scores = {name: value for name, value in clip.scores.items() if name not in CAPTION_SCORES}
     bound = replace(
         clip, source_id=source.source_id, uri=source.uri, license=source.license, extra=source.extra, caption=None,
         scores=scores,
@@ -190,13 +190,18 @@ def _clip_of(source: Source, clip: Clip) -> Clip:
 
 
 def _without_picture(clip: Clip, job: CurateJob) -> Clip:
-    """The clip with its keyframe as a unit of its own, by content: clips carry no pictures through the job."""
+    """The clip with its pictures as units of their own, by content: clips carry none through the job."""
     if not clip.keyframe_jpeg or job.removals.clip(clip) is not None:
-        return replace(clip, keyframe_jpeg=b"")
-    sha256 = hashlib.sha256(clip.keyframe_jpeg).hexdigest()
+        return replace(clip, keyframe_jpeg=b"", stills=())
+    stills = tuple(replace(still, jpeg=b"", sha256=_put_picture(still.jpeg, job)) for still in clip.stills)
+    return replace(clip, keyframe_jpeg=b"", keyframe_sha256=_put_picture(clip.keyframe_jpeg, job), stills=stills)
+
+
+def _put_picture(jpeg: bytes, job: CurateJob) -> str:
+    sha256 = hashlib.sha256(jpeg).hexdigest()
     if not job.units.has("keyframe", sha256, ".jpg"):
-        job.units.put("keyframe", sha256, clip.keyframe_jpeg, ".jpg")
-    return replace(clip, keyframe_jpeg=b"", keyframe_sha256=sha256)
+        job.units.put("keyframe", sha256, jpeg, ".jpg")
+    return sha256
 
 
 def read_keyframe(units: Units, clip: Clip) -> bytes:
@@ -205,9 +210,16 @@ def read_keyframe(units: Units, clip: Clip) -> bytes:
     Raises:
         FileNotFoundError: somebody has taken the unit away.
     """
-    if not clip.keyframe_sha256:
-        return b""
-    return storage.read_bytes(units.path("keyframe", clip.keyframe_sha256, ".jpg"))
+    return read_picture(units, clip.keyframe_sha256) if clip.keyframe_sha256 else b""
+
+
+def read_picture(units: Units, sha256: str) -> bytes:
+    """A picture of a clip as JPEG.
+
+    Raises:
+        FileNotFoundError: somebody has taken the unit away.
+    """
+    return storage.read_bytes(units.path("keyframe", sha256, ".jpg"))
 
 
 class _AnalyzeFn(beam.DoFn):

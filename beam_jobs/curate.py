@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -32,19 +32,22 @@ from beam_jobs.runner import beam_options
 from beam_jobs.sources import write_parts
 from beam_jobs.units import SCRATCH, Units
 from curation.manifest import read_sources
+from curation.quantiles import quantiles
 from curation.removals import removal_files
 from curation.report import build_report
 from curation.settings import CURATE, CurateSettings
 from media import storage
 from media.ffmpeg import ffmpeg_path, ffmpeg_version
 from schemas.arrow import CLIPS_SCHEMA
+from schemas.records import Source
 from schemas.run import ClipShard, RunInfo
 
 logger = logging.getLogger(__name__)
 
-UNITS = {"analyze": "videos", "caption": "clips", "clip_score": "clips", "cut": "clips", "shards": "shards"}
+_OF_CLIPS = ("embedding", "aesthetic_embedding", "aesthetic", "nsfw", "caption", "clip_score", "cut")
+UNITS = {"analyze": "videos", **dict.fromkeys(_OF_CLIPS, "clips"), "shards": "shards"}
 _LIBRARIES = ("reelmill", "av", "opencv-python-headless", "scenedetect-headless", "numpy", "pyarrow", "torch")
-_MODEL_LIBRARIES = {"caption": ("transformers",), "clip_score": ("open_clip_torch",)}
+_MODEL_LIBRARIES = ("transformers", "open_clip_torch", "onnxruntime")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -65,19 +68,24 @@ def curate(settings: CurateSettings, flags: Sequence[str]) -> int:
         ValueError, FileNotFoundError: the input, a model or a flag is wrong.
         RuntimeError: the job broke.
     """
-    sources = read_sources(settings)
+    sources, excluded = read_sources(settings), read_excluded(settings)
     options = beam_options(flags, len(sources))
     job = CurateJob.of(settings)
     if settings.plan:
         print_plan(job, sources)
         return 0
     began = time.monotonic()
-    counts = run_job(job, options, sources)
+    counts = run_job(job, options, sources, excluded)
     return finish(job, counts, len(sources), time.monotonic() - began)
 
 
-def run_job(job: CurateJob, options: PipelineOptions, sources: Sequence[Any]) -> dict[str, int]:
+def run_job(
+    job: CurateJob, options: PipelineOptions, sources: Sequence[Source], excluded: Sequence[Source] = ()
+) -> dict[str, int]:
     """Runs the pipeline to its end; returns its counters.
+
+    Args:
+        excluded: inputs of the evaluation set.
 
     Raises:
         RuntimeError: it broke; what is finished stays, and the same command goes on from there.
@@ -86,11 +94,20 @@ def run_job(job: CurateJob, options: PipelineOptions, sources: Sequence[Any]) ->
     standing = standing_clips(job)
     products(job).sweep()
     clear_outcome(job.units)
-    parts = write_parts(job.units, sources)
+    parts, excluded_parts = write_parts(job.units, sources), write_parts(job.units, excluded)
     pipeline = beam.Pipeline(options=options)
-    curate_pipeline.build(pipeline, job, parts, standing)
+    curate_pipeline.build(pipeline, job, parts, standing, excluded_parts)
     with Progress(job.units, {"analyze": len({source.uri for source in sources})}):
         return counters(run(pipeline))
+
+
+def read_excluded(settings: CurateSettings) -> list[Source]:
+    """The inputs of the evaluation set; none where none is named.
+
+    Raises:
+        ValueError, FileNotFoundError: it is not there or cannot be read.
+    """
+    return read_sources(replace(settings, input=settings.exclude, limit=None)) if settings.exclude else []
 
 
 def finish(job: CurateJob, counts: Mapping[str, int], num_inputs: int, wall_s: float) -> int:
@@ -122,7 +139,7 @@ def run_info(job: CurateJob, sums: Mapping[str, int], shards: Sequence[ClipShard
     """`run.json`. Equal runs give equal bytes, wherever they lie: the output folder is not in it."""
     settings = job.settings
     stages = stages_run(settings)
-    libraries = [*_LIBRARIES, *(name for stage in _MODEL_LIBRARIES for name in _MODEL_LIBRARIES[stage])]
+    libraries = [*_LIBRARIES, *_MODEL_LIBRARIES]
     versions = {name: library_version(name) for name in libraries}
     versions["ffmpeg"] = ffmpeg_version(ffmpeg_path(settings.ffmpeg))
     return RunInfo(
@@ -131,10 +148,20 @@ def run_info(job: CurateJob, sums: Mapping[str, int], shards: Sequence[ClipShard
         versions=versions,
         fingerprints=dict(job.fingerprints),
         stages=stages,
-        counts={name: value for name, value in sums.items() if not name.startswith("us.")},
+        counts={name: value for name, value in {**sums, **_excluded(job)}.items() if not name.startswith("us.")},
         shards=list(shards),
+        thresholds=read_outcome(job.units, "thresholds") if quantiles(settings.filters) else {},
         hours={name: sums.get(f"us.{name}", 0) / 3.6e9 for name in ("sources", "candidates", "kept")},
     )
+
+
+def _excluded(job: CurateJob) -> dict[str, int]:
+    """What became of the inputs of the evaluation set; one that failed bars nothing, which a person should know."""
+    counts: dict[str, int] = read_outcome(job.units, "excluded") if job.settings.exclude else {}
+    failed = counts.get("exclude.failed", 0)
+    if failed:
+        log(f"warning: {plural(failed, 'input')} of {job.settings.exclude} could not be read and bars nothing")
+    return counts
 
 
 def summary(sums: Mapping[str, int], output: str) -> str:

@@ -1,6 +1,7 @@
 """The curation job as a list one can say aloud: analyse, drop copies, filter, caption, score, filter, cut, write."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
@@ -9,25 +10,44 @@ from beam_jobs.analyze import AnalyzeSources
 from beam_jobs.clip_shards import WriteClipShards, products
 from beam_jobs.copies import DropCopies, DropSameClips
 from beam_jobs.cut import CutKept, kept_by_reference
-from beam_jobs.filtering import DropRemoved, Filter
+from beam_jobs.exclude import DropExcluded, count_excluded
+from beam_jobs.filtering import DropRemoved, Filter, QuantileFork
 from beam_jobs.flow import ENDED, Fork, KeptClip, SourceResult
 from beam_jobs.job import CurateJob
 from beam_jobs.ledger import CLIPS_LEDGER, SOURCES_LEDGER, WriteLedger, source_dict
-from beam_jobs.models import CaptionStage, ClipScoreStage, RunModel
+from beam_jobs.model_stages import early_stages, late_stages
+from beam_jobs.models import ModelStage, RunModel
 from beam_jobs.near_copies import DropNearCopies
 from beam_jobs.outcome import WriteList, WriteSums, count_clip, count_source
 from beam_jobs.previews import WritePreviews
+from beam_jobs.semantic_copies import DropSemanticCopies
 from beam_jobs.sources import ReadSources
 from beam_jobs.standing import NOTHING_STANDS, Standing
+from curation.filters import CHEAP_SCORES, JUDGE_SCORES, LAST_SCORES, limited
 from schemas.arrow import CLIPS_SCHEMA, SOURCES_SCHEMA
 from schemas.records import Clip, clip_row
 
 
-def build(pipeline: beam.Pipeline, job: CurateJob, parts: Sequence[str], standing: Standing = NOTHING_STANDS) -> None:
+class Decided(NamedTuple):
+    """Clips to keep, those that ended, and what the quantiles among the limits came to."""
+
+    kept: PCollection
+    ended: list[PCollection]
+    thresholds: list[PCollection]
+
+
+def build(
+    pipeline: beam.Pipeline,
+    job: CurateJob,
+    parts: Sequence[str],
+    standing: Standing = NOTHING_STANDS,
+    excluded: Sequence[str] = (),
+) -> None:
     """Adds the whole job to a pipeline.
 
     Args:
         parts: part files of the inputs, as `beam_jobs.sources.write_parts` wrote them.
+        excluded: part files of the inputs of the evaluation set.
         standing: clips that an earlier run has placed.
     """
     results = (
@@ -36,30 +56,60 @@ def build(pipeline: beam.Pipeline, job: CurateJob, parts: Sequence[str], standin
         | "Analyze" >> AnalyzeSources(job)
         | "DropCopies" >> (DropCopies() if job.settings.dedup.exact else beam.Map(_as_it_is))
     )
-    alive, finished = decide(results | "Clips" >> beam.FlatMap(SourceResult.clips), job)
-    kept, uncut = keep(alive, job)
-    write(results, kept, [*finished, uncut], job, standing)
+    evaluation = None
+    if excluded:
+        evaluation = pipeline | "ReadExcluded" >> ReadSources(excluded) | "AnalyzeExcluded" >> AnalyzeSources(job)
+    decided = decide(results | "Clips" >> beam.FlatMap(SourceResult.clips), evaluation, job)
+    kept, uncut = keep(decided.kept, job)
+    write(results, kept, [*decided.ended, uncut], job, standing)
+    if evaluation is not None:
+        counts = evaluation | "CountExcluded" >> beam.FlatMap(count_excluded)
+        counts | "WriteExcluded" >> WriteSums(job.units, "excluded")
+    if decided.thresholds:
+        numbers = decided.thresholds | "Thresholds" >> beam.Flatten() | "Numbers" >> beam.FlatMap(dict.items)
+        numbers | "WriteThresholds" >> WriteSums(job.units, "thresholds")
 
 
-def decide(clips: PCollection, job: CurateJob) -> tuple[PCollection, list[PCollection]]:
-    """Candidates → clips to keep, and all those that ended, in the order cheap before dear."""
-    settings = job.settings
-    steps: list[tuple[str, beam.PTransform]] = [("Removed", DropRemoved(job.removals))] if job.removals else []
-    steps.append(("CheapFilters", Filter(settings.filters, cheap=True)))
-    steps.append(("DropSameClips", DropSameClips()))
-    if settings.dedup.near:
-        steps.append(("DropNearCopies", DropNearCopies(settings.dedup)))
-    if settings.caption.model:
-        steps.append(("Caption", RunModel(job, CaptionStage(job))))
-    if settings.clip_score.model:
-        steps.append(("ClipScore", RunModel(job, ClipScoreStage(job))))
-    steps.append(("Filters", Filter(settings.filters, cheap=False)))
-    finished = []
-    for label, step in steps:
-        forked: Fork = clips | label >> step
+def decide(clips: PCollection, evaluation: PCollection | None, job: CurateJob) -> Decided:
+    """Candidates → clips to keep, and all those that ended, in the order cheap before dear.
+
+    Args:
+        evaluation: results of the inputs of an evaluation set, whose clips are to be kept out.
+    """
+    finished, thresholds = [], []
+    for label, step in _steps(evaluation, job):
+        forked: Any = clips | label >> step
         clips = forked.alive
         finished.append(forked.ended)
-    return clips, finished
+        if isinstance(forked, QuantileFork):
+            thresholds.append(forked.thresholds)
+    return Decided(clips, finished, thresholds)
+
+
+def _steps(evaluation: PCollection | None, job: CurateJob) -> Iterator[tuple[str, beam.PTransform]]:
+    settings, filters = job.settings, job.settings.filters
+    if job.removals:
+        yield "Removed", DropRemoved(job.removals)
+    if evaluation is not None:
+        yield "DropExcluded", DropExcluded(evaluation, settings.dedup.near_distance)
+    yield "CheapFilters", Filter(filters, CHEAP_SCORES)
+    yield "DropSameClips", DropSameClips()
+    if settings.dedup.near:
+        yield "DropNearCopies", DropNearCopies(settings.dedup)
+    for stage in early_stages(job):
+        yield step_name(stage), RunModel(job, stage)
+    if limited(filters, JUDGE_SCORES):
+        yield "JudgeFilters", Filter(filters, JUDGE_SCORES)
+    if settings.dedup.semantic is not None:
+        yield "DropSemanticCopies", DropSemanticCopies(job, settings.dedup.semantic)
+    for stage in late_stages(job):
+        yield step_name(stage), RunModel(job, stage)
+    yield "Filters", Filter(filters, LAST_SCORES)
+
+
+def step_name(stage: ModelStage) -> str:
+    """`ClipScore` of `clip_score`."""
+    return stage.name.title().replace("_", "")
 
 
 def keep(clips: PCollection, job: CurateJob) -> Fork:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from schemas.records import Verdict, failed
-from schemas.states import Rejection
+from schemas.states import Rejection, RunStopped
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def attempt(stage: str, function: Callable[[], Result]) -> Result | Verdict:
 
 def is_fatal(error: BaseException) -> bool:
     """Whether an error is the machine's and not the element's."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _FATAL_ERRNO)
+    return isinstance(error, (MemoryError, RunStopped)) or (isinstance(error, OSError) and error.errno in _FATAL_ERRNO)
 
 
 def describe(error: BaseException) -> str:

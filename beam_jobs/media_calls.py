@@ -7,6 +7,7 @@ from typing import Any
 from beam_jobs.child import CHILDREN, Reply
 from beam_jobs.record_json import from_plain, plain
 from curation.settings import CurateSettings
+from curation.stills import with_jpegs
 from media.fetch import LocalMedia
 from schemas.records import Analysis, Clip, CutClip, Source
 from schemas.states import Rejection
@@ -25,10 +26,10 @@ def analyze(source: Source, local: LocalMedia, settings: CurateSettings) -> Anal
         "source": plain(source), "path": str(local.path), "content_sha256": local.content_sha256,
         "num_bytes": local.num_bytes, "settings": plain(settings),
     }  # fmt: skip
-    value, keyframes = _call("analyze", arguments, limit_s + min(limit_s, _GRACE_S))
+    value, pictures = _call("analyze", arguments, limit_s + min(limit_s, _GRACE_S))
     analysis = from_plain(Analysis, value)
-    clips = zip(analysis.clips, keyframes, strict=True)
-    return replace(analysis, clips=tuple(replace(clip, keyframe_jpeg=jpeg) for clip, jpeg in clips))
+    left = iter(pictures)
+    return replace(analysis, clips=tuple(with_jpegs(clip, left) for clip in analysis.clips))
 
 
 def cut_clips(path: str, clips: Sequence[Clip], folder: str, settings: CurateSettings) -> list[CutClip | Rejection]:

@@ -18,6 +18,7 @@ from beam_jobs.isolation import attempt, is_fatal
 from beam_jobs.record_json import from_plain, plain
 from curation.analysis import analyze
 from curation.settings import CurateSettings
+from curation.stills import jpegs_of
 from media.cut import cut_clips
 from media.fetch import LocalMedia
 from media.ffmpeg import ffmpeg_path
@@ -63,13 +64,16 @@ def answer(task: str, arguments: Any) -> Reply:
 def _analyze(arguments: dict[str, Any]) -> Reply:
     local = LocalMedia(Path(arguments["path"]), arguments["content_sha256"], arguments["num_bytes"])
     found = analyze(from_plain(Source, arguments["source"]), local, from_plain(CurateSettings, arguments["settings"]))
-    return ["done", plain(found)], [clip.keyframe_jpeg for clip in found.clips]
+    return ["done", plain(found)], [jpeg for clip in found.clips for jpeg in jpegs_of(clip)]
 
 
 def _cut(arguments: dict[str, Any]) -> Reply:
     clips = [from_plain(Clip, clip) for clip in arguments["clips"]]
     settings, path = from_plain(CurateSettings, arguments["settings"]), arguments["path"]
-    cuts = cut_clips(path, clips, arguments["folder"], settings.clips.cut, probe(path), ffmpeg_path(settings.ffmpeg))
+    cuts = cut_clips(
+        path, clips, arguments["folder"], settings.clips.cut, probe(path), ffmpeg_path(settings.ffmpeg),
+        settings.clips.crop_letterbox,
+    )  # fmt: skip
     return ["done", [[cut.reason, cut.detail] if isinstance(cut, Rejection) else plain(cut) for cut in cuts]], []
 
 

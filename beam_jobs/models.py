@@ -1,35 +1,29 @@
 """Model stages: what is finished is looked up, the rest goes through `RunInference` in batches of fixed size."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection, TaggedOutput
 
-from beam_jobs.analyze import read_keyframe
 from beam_jobs.flow import Fork, ended
 from beam_jobs.isolation import attempt, is_fatal
 from beam_jobs.job import CurateJob
 from beam_jobs.metrics import StageMetrics
-from beam_jobs.record_json import from_json, to_json
-from curation.candidates import with_caption
-from schemas.records import Caption, Clip, Verdict
-
-if TYPE_CHECKING:  # it imports torch, which a run without models does not need
-    from apache_beam.ml.inference.base import ModelHandler
+from schemas.records import Clip, Verdict
 
 MISSING = "missing"
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One element for a model: a clip, its keyframe, and the unit that the answer becomes."""
+    """One element for a model: a clip, what the model is shown of it, and the unit that the answer becomes."""
 
     clip: Clip
     fp: str
-    jpeg: bytes = field(default=b"", repr=False)
+    pictures: tuple[bytes, ...] = field(default=(), repr=False)  # JPEG
+    embedding: bytes = field(default=b"", repr=False)  # float32
 
 
 @dataclass(frozen=True)
@@ -46,8 +40,19 @@ class ModelStage(Protocol):
     """What one kind of model adds to a clip."""
 
     @property
+    def job(self) -> CurateJob: ...
+
+    @property
     def name(self) -> str:
         """Of the stage, in units, ledger and report."""
+
+    @property
+    def batch_size(self) -> int:
+        """Elements per call of `answer`."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether one copy of the model serves all processes of a machine."""
 
     def wants(self, clip: Clip) -> bool:
         """Whether the clip is one for this model."""
@@ -55,11 +60,17 @@ class ModelStage(Protocol):
     def parts(self, clip: Clip) -> tuple[str, ...]:
         """What the answer is made from; part of its fingerprint."""
 
+    def ask(self, clip: Clip, fp: str) -> Ask:
+        """The clip with what the model is shown of it, read from the units."""
+
+    def load(self) -> Any:
+        """The model."""
+
+    def answer(self, model: Any, asks: Sequence[Ask]) -> list[Answer]:
+        """What the model says of each."""
+
     def apply(self, clip: Clip, data: bytes) -> Clip:
         """The clip with the answer in it."""
-
-    def handler(self) -> "ModelHandler[Ask, Answer, Any]":
-        """How the model is loaded and run."""
 
 
 def answer_batch(stage: str, asks: Sequence[Ask], predict: Callable[[Sequence[Ask]], list[bytes]]) -> list[Answer]:
@@ -70,10 +81,11 @@ def answer_batch(stage: str, asks: Sequence[Ask], predict: Callable[[Sequence[As
     except Exception as error:
         if is_fatal(error):
             raise
-    return [_answer_alone(stage, ask, predict) for ask in asks]
+    return [answer_alone(stage, ask, predict) for ask in asks]
 
 
-def _answer_alone(stage: str, ask: Ask, predict: Callable[[Sequence[Ask]], list[bytes]]) -> Answer:
+def answer_alone(stage: str, ask: Ask, predict: Callable[[Sequence[Ask]], list[bytes]]) -> Answer:
+    """The answer to one element; where that fails, how."""
     outcome = attempt(stage, lambda: predict([ask])[0])
     if isinstance(outcome, Verdict):
         return Answer(ask.clip, ask.fp, None, outcome)
@@ -96,7 +108,7 @@ class _LookUpFn(beam.DoFn):
             self._metrics.reused()
             yield self._stage.apply(clip, stored)
         else:
-            yield TaggedOutput(MISSING, Ask(clip, fp, read_keyframe(self._job.units, clip)))
+            yield TaggedOutput(MISSING, self._stage.ask(clip, fp))
 
 
 class _StoreFn(beam.DoFn):
@@ -121,63 +133,11 @@ class RunModel(beam.PTransform):
         self._job, self._stage = job, stage
 
     def expand(self, clips: PCollection) -> Any:  # a Fork
-        from apache_beam.ml.inference.base import RunInference
+        from apache_beam.ml.inference.base import RunInference  # it imports torch, which a run without models need not
+
+        from beam_jobs.handlers import StageHandler
 
         looked = clips | "LookUp" >> beam.ParDo(_LookUpFn(self._job, self._stage)).with_outputs(MISSING, main="known")
-        answers = looked[MISSING] | "Spread" >> beam.Reshuffle() | "Infer" >> RunInference(self._stage.handler())
+        answers = looked[MISSING] | "Spread" >> beam.Reshuffle() | "Infer" >> RunInference(StageHandler(self._stage))
         stored = answers | "Store" >> beam.ParDo(_StoreFn(self._job, self._stage)).with_outputs("ended", main="alive")
         return Fork((looked["known"], stored["alive"]) | "Join" >> beam.Flatten(), stored["ended"])
-
-
-@dataclass(frozen=True)
-class CaptionStage:
-    """Captions of keyframes by BLIP-2."""
-
-    job: CurateJob
-    name: str = "caption"
-
-    def wants(self, clip: Clip) -> bool:
-        return bool(clip.keyframe_sha256) and (clip.caption is None or self.job.settings.caption.replace)
-
-    def parts(self, clip: Clip) -> tuple[str, ...]:
-        return (clip.keyframe_sha256,)
-
-    def apply(self, clip: Clip, data: bytes) -> Clip:
-        return with_caption(clip, from_json(Caption, data))
-
-    def handler(self) -> "ModelHandler[Ask, Answer, Any]":
-        from beam_jobs.handlers import CaptionHandler
-
-        return CaptionHandler(self.job.settings.caption)
-
-
-@dataclass(frozen=True)
-class ClipScoreStage:
-    """Cosine of keyframe and caption by OpenCLIP."""
-
-    job: CurateJob
-    name: str = "clip_score"
-
-    def wants(self, clip: Clip) -> bool:
-        return bool(clip.keyframe_sha256 and clip.caption and clip.caption.text)
-
-    def parts(self, clip: Clip) -> tuple[str, ...]:
-        return clip.keyframe_sha256, clip.caption.text if clip.caption else ""
-
-    def apply(self, clip: Clip, data: bytes) -> Clip:
-        return clip.with_scores(clip_score=float(json.loads(data)))
-
-    def handler(self) -> "ModelHandler[Ask, Answer, Any]":
-        from beam_jobs.handlers import ClipScoreHandler
-
-        return ClipScoreHandler(self.job.settings.clip_score)
-
-
-def caption_bytes(caption: Caption) -> bytes:
-    """The unit of a caption."""
-    return to_json(caption)
-
-
-def score_bytes(score: float) -> bytes:
-    """The unit of a score."""
-    return json.dumps(score).encode()

@@ -9,12 +9,16 @@ from rich.table import Table
 
 from beam_jobs.analyze import fetch_fp, stored_analysis
 from beam_jobs.cut import cut_fp
-from beam_jobs.filtering import judged
+from beam_jobs.filtering import Scores, judged_together
 from beam_jobs.job import CurateJob
-from beam_jobs.models import CaptionStage, ClipScoreStage, ModelStage
+from beam_jobs.model_stages import early_stages, embedding_path, late_stages
+from beam_jobs.models import ModelStage
 from beam_jobs.near_copies import mark_near
+from beam_jobs.semantic_copies import embedded
 from curation.duplicates import best_source, exact_key, same_clip
-from curation.filters import cheap_verdict, verdict
+from curation.filters import CHEAP_SCORES, JUDGE_SCORES, LAST_SCORES
+from curation.semantic import all_semantic_copies
+from media import storage
 from schemas.records import Analysis, Clip, Source
 
 
@@ -42,10 +46,13 @@ def plan(job: CurateJob, sources: Sequence[Source]) -> list[StagePlan]:
         StagePlan("analyze", len(first) - missing, missing),
     ]
     clips = _alive_after_dedup(_unique(analyses, job), job)
-    for stage in _model_stages(job):
-        clips, entry = _through_model(clips, stage, job, note)
-        stages.append(entry)
-    clips = [clip for clip in clips if judged(clip, job.settings.filters, verdict).verdict is None]
+    for some, scores in ((early_stages(job), JUDGE_SCORES), (late_stages(job), LAST_SCORES)):
+        for stage in some:
+            clips, entry = _through_model(clips, stage, job, note)
+            stages.append(entry)
+        clips = _passing(clips, job, scores)
+        if scores is JUDGE_SCORES:
+            clips = _unlike(clips, job)
     if job.settings.clips.mode == "encode":
         cut = sum(job.units.has("cut", cut_fp(clip, job)) for clip in clips)
         stages.append(StagePlan("cut", cut, len(clips) - cut, note))
@@ -85,23 +92,25 @@ def _best(group: Sequence[Analysis]) -> Analysis:
 def _alive_after_dedup(analyses: Iterable[Analysis], job: CurateJob) -> list[Clip]:
     settings = job.settings
     wanted = (clip for analysis in analyses for clip in analysis.clips if job.removals.clip(clip) is None)
-    clips = [judged(clip, settings.filters, cheap_verdict) for clip in wanted]
     by_id: dict[str, list[Clip]] = {}
-    for clip in clips:
-        if clip.verdict is None:
-            by_id.setdefault(clip.clip_id, []).append(clip)
+    for clip in _passing(wanted, job, CHEAP_SCORES):
+        by_id.setdefault(clip.clip_id, []).append(clip)
     unique = [same_clip(group)[0] for group in by_id.values()]
     marked = mark_near(unique, settings.dedup) if settings.dedup.near else unique
     return [clip for clip in marked if clip.verdict is None]
 
 
-def _model_stages(job: CurateJob) -> list[ModelStage]:
-    stages: list[ModelStage] = []
-    if job.settings.caption.model:
-        stages.append(CaptionStage(job))
-    if job.settings.clip_score.model:
-        stages.append(ClipScoreStage(job))
-    return stages
+def _passing(clips: Iterable[Clip], job: CurateJob, scores: Scores) -> list[Clip]:
+    return [clip for clip in judged_together(clips, job.settings.filters, scores) if clip.verdict is None]
+
+
+def _unlike(clips: Sequence[Clip], job: CurateJob) -> list[Clip]:
+    """Clips without semantic copies, as far as embeddings are there."""
+    if job.settings.dedup.semantic is None:
+        return list(clips)
+    known = [embedded(clip, job) for clip in clips if storage.exists(embedding_path(clip, job))]
+    copies = all_semantic_copies(known, job.settings.dedup.semantic)
+    return [clip for clip in clips if clip.clip_id not in copies]
 
 
 def _through_model(clips: Sequence[Clip], stage: ModelStage, job: CurateJob, note: str) -> tuple[list[Clip], StagePlan]:

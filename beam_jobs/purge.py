@@ -7,36 +7,44 @@ from collections.abc import Iterable, Iterator
 from beam_jobs.record_json import from_json
 from beam_jobs.units import Units
 from curation.removals import Removals
+from curation.settings_models import MAX_FRAMES
+from curation.stills import all_sha256, pictures_at
 from media import storage
 from schemas.identity import fingerprint
 from schemas.records import Analysis
 
 _CONTENT = re.compile(rb'"content_sha256":"([0-9a-f]{64})"')
-_KEYFRAME = re.compile(rb'"keyframe_sha256":"([0-9a-f]{64})"')
+_PICTURE = re.compile(rb'"(?:keyframe_)?sha256":"([0-9a-f]{64})"')
+_SHOWN_PICTURES = ("caption", "embedding", "aesthetic_embedding", "nsfw")  # stages whose units are made from them
 
 
 def purge_run(run_dir: str, removals: Removals, clip_ids: Iterable[str], fingerprints: dict[str, str]) -> int:
     """Removes the units of barred inputs and clips, of these and of earlier settings; returns how many.
 
-    A keyframe that a clip which stays shares to the byte (a black frame, a title) is no secret and stays.
+    A picture that a clip which stays shares to the byte (a black frame, a title) is no secret and stays.
     """
     units = Units.of(run_dir)
     gone, paths = set(clip_ids), list[str]()
-    keyframes: set[str] = set()
+    pictures: set[str] = set()
+    seen: set[tuple[str, ...]] = set()  # what a model may have been shown of a clip
     for path, analysis in _analyses_of(units, {row.content_sha256 for row in removals.rows}):
         whole = removals.source(analysis.source, analysis.content_sha256) is not None
         barred = [clip for clip in analysis.clips if whole or removals.clip(clip) is not None]
         gone.update(clip.clip_id for clip in barred)
-        keyframes.update(clip.keyframe_sha256 for clip in barred if clip.keyframe_sha256)
+        pictures |= all_sha256(barred)
+        seen |= {pictures_at(clip, frames) for clip in barred for frames in range(1, MAX_FRAMES + 1)}
         if whole:
             paths.append(path)
     paths += _cuts_of(units, gone)
-    free = keyframes - _still_used(units, keyframes, removals) if keyframes else keyframes
+    free = pictures - _still_used(units, pictures, removals) if pictures else pictures
     paths += [units.path("keyframe", sha256, ".jpg") for sha256 in sorted(free)]
-    if "caption" in fingerprints:
-        paths += [
-            units.path("caption", fingerprint("caption", fingerprints["caption"], sha256)) for sha256 in sorted(free)
-        ]
+    paths += [
+        units.path(stage, fingerprint(stage, fingerprints[stage], *shown))
+        for stage in _SHOWN_PICTURES
+        if stage in fingerprints
+        for shown in sorted(seen)
+        if free.issuperset(shown) and shown
+    ]
     return _remove(paths)
 
 
@@ -61,17 +69,17 @@ def _analyses_of(units: Units, contents: set[str | None]) -> Iterator[tuple[str,
             yield path, from_json(Analysis, data)
 
 
-def _still_used(units: Units, keyframes: set[str], removals: Removals) -> set[str]:
-    """Those of the keyframes that a clip which is not barred has too."""
+def _still_used(units: Units, pictures: set[str], removals: Removals) -> set[str]:
+    """Those of the pictures that a clip which is not barred has too."""
     used: set[str] = set()
     for path in storage.list_files(units.root, "analyze/*/*"):
         data = storage.read_bytes(path)
-        if not {match.decode() for match in _KEYFRAME.findall(data)} & keyframes:
+        if not {match.decode() for match in _PICTURE.findall(data)} & pictures:
             continue
         analysis = from_json(Analysis, data)
         if removals.source(analysis.source, analysis.content_sha256) is None:
-            used.update(clip.keyframe_sha256 for clip in analysis.clips if removals.clip(clip) is None)
-    return used & keyframes
+            used |= all_sha256(clip for clip in analysis.clips if removals.clip(clip) is None)
+    return used & pictures
 
 
 def _cuts_of(units: Units, clip_ids: set[str]) -> Iterator[str]:

@@ -9,9 +9,12 @@ import cv2
 import numpy as np
 
 from curation.candidates import candidate
+from curation.letterbox import Border, crop_of, cropped
 from curation.measurements import Measurements
 from curation.settings import CurateSettings
 from curation.shots import find_shots, find_stretches, make_detector, to_span
+from curation.speech import speech_share
+from curation.stills import CENTRE, places_wanted
 from curation.watermark import OverlayEvidence
 from media.audio import loudness_dbfs, read_audio
 from media.decode import decode_frames
@@ -19,7 +22,7 @@ from media.encode import jpeg_bytes
 from media.fetch import LocalMedia
 from media.probe import probe
 from media.windows import FrameReader
-from schemas.records import Analysis, Clip, Probe, Source, failed
+from schemas.records import Analysis, Clip, Probe, Source, Still, failed
 from schemas.states import Rejection
 
 KEYFRAME_QUALITY = 90
@@ -64,9 +67,10 @@ def analyze(source: Source, local: LocalMedia, settings: CurateSettings) -> Anal
         span = to_span(stretch, measured.pts, end_pts, facts.time_base_num, facts.time_base_den)
         clip = candidate(source, local.content_sha256, span, stretch.shot_index, settings.clips)
         clips.append(_measured(clip, stretch.first, stretch.last, decoded, settings, facts))
+    borders = [measured.border(stretch.first, stretch.last) for stretch in stretches]
     return Analysis(
         source=source, content_sha256=local.content_sha256, probe=facts, num_frames=len(measured.pts),
-        num_shots=len(boundaries) + 1, clips=tuple(_with_media(clips, local, facts, decoded.notes)),
+        num_shots=len(boundaries) + 1, clips=tuple(_with_media(clips, borders, local, facts, decoded.notes, settings)),
         notes=_as_notes(decoded.notes),
     )  # fmt: skip
 
@@ -120,21 +124,38 @@ def _measured(clip: Clip, first: int, last: int, decoded: _Decoded, settings: Cu
     return replace(clip, phash=hashes).with_scores(**{name: round(value, 6) for name, value in scores.items()})
 
 
-def _with_media(clips: list[Clip], local: LocalMedia, facts: Probe, notes: Counter[str]) -> list[Clip]:
-    """The clips that go on, with keyframe and loudness; one whose keyframe cannot be had is failed."""
+def _with_media(
+    clips: list[Clip], borders: list[Border], local: LocalMedia, facts: Probe, notes: Counter[str],
+    settings: CurateSettings,
+) -> list[Clip]:  # fmt: skip
+    """The clips that go on, with keyframe, crop and loudness; one whose keyframe cannot be had is failed."""
     if all(clip.verdict for clip in clips):
         return clips
     damaged = bool(notes["decode_errors"] or notes["read_errors"])
     reader = FrameReader(local.path, use_decord=not damaged)
-    return [clip if clip.verdict else _with_keyframe(clip, reader, local, facts) for clip in clips]
+    return [
+        clip if clip.verdict else _with_sound(_with_pictures(clip, border, reader, settings), local, facts, settings)
+        for clip, border in zip(clips, borders, strict=True)
+    ]
 
 
-def _with_keyframe(clip: Clip, reader: FrameReader, local: LocalMedia, facts: Probe) -> Clip:
+def _with_pictures(clip: Clip, border: Border, reader: FrameReader, settings: CurateSettings) -> Clip:
+    span, places = clip.span, (CENTRE, *places_wanted(settings))
     try:
-        image = reader.frames_at([(clip.span.start + clip.span.end) / 2])[0]
-        clip = replace(clip, keyframe_jpeg=jpeg_bytes(image, KEYFRAME_QUALITY))
+        images = reader.frames_at([span.start + (span.end - span.start) * place for place in places])
     except Rejection as rejection:
         return clip.with_verdict(failed("keyframe", rejection.reason, rejection.detail))
+    crop = crop_of(border, images[0])
+    if crop is not None and settings.clips.crop_letterbox:
+        images = [cropped(image, crop) for image in images]
+    keyframe, *others = (jpeg_bytes(image, KEYFRAME_QUALITY) for image in images)
+    stills = tuple(Still(str(place), jpeg=jpeg) for place, jpeg in zip(places[1:], others, strict=True))
+    return replace(clip, keyframe_jpeg=keyframe, stills=stills, crop=crop)
+
+
+def _with_sound(clip: Clip, local: LocalMedia, facts: Probe, settings: CurateSettings) -> Clip:
+    if clip.verdict:
+        return clip
     if facts.audio_codec is None:
         return clip
     try:
@@ -142,7 +163,12 @@ def _with_keyframe(clip: Clip, reader: FrameReader, local: LocalMedia, facts: Pr
         samples = read_audio(local.path, clip.span.start, num_samples, LOUDNESS_RATE_HZ)
     except Rejection:
         return clip  # sound that cannot be decoded is sound that is absent: the picture still counts
-    return clip.with_scores(loudness_dbfs=round(loudness_dbfs(samples), 3)) if len(samples) else clip
+    if not len(samples):
+        return clip
+    clip = clip.with_scores(loudness_dbfs=round(loudness_dbfs(samples), 3))
+    if settings.speech.enabled:
+        clip = clip.with_scores(speech=round(speech_share(samples, settings.speech.threshold), 6))
+    return clip
 
 
 def _as_notes(notes: Counter[str]) -> tuple[str, ...]:

@@ -7,8 +7,12 @@ from schemas.records import Clip, Verdict
 from schemas.scores import SCORES, Score
 from schemas.states import ClipState
 
-CHEAP_STAGES = frozenset({"shots", "watermark"})  # known after the one decode, before any large model runs
+CHEAP_STAGES = frozenset({"shots", "audio", "watermark"})  # known after the one decode, before any large model runs
+JUDGE_STAGES = frozenset({"aesthetic", "nsfw"})  # known before clips are compared by meaning, and captioned
 CHEAP_SCORES = tuple(score for score in SCORES if score.stage in CHEAP_STAGES)
+JUDGE_SCORES = tuple(score for score in SCORES if score.stage in JUDGE_STAGES)
+EARLY_SCORES = CHEAP_SCORES + JUDGE_SCORES
+LAST_SCORES = tuple(score for score in SCORES if score not in EARLY_SCORES)
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,11 @@ class Limit:
 
 
 def limits(filters: FilterSettings, scores: tuple[Score, ...] = SCORES) -> tuple[Limit, ...]:
-    """The limits that are on, in the order in which clips meet them: that of `schemas.scores`."""
+    """The limits that are on, in the order in which clips meet them: that of `schemas.scores`.
+
+    Raises:
+        ValueError: one is a quantile; `curation.quantiles` makes numbers of those.
+    """
     found: list[Limit] = []
     for score in scores:
         ends = [(side, getattr(filters, f"{side}_{score.name}")) for side in ("min", "max")]
@@ -36,17 +44,25 @@ def limits(filters: FilterSettings, scores: tuple[Score, ...] = SCORES) -> tuple
         if on and filters.missing == "reject":
             found.append(Limit(score, "no"))
         found += on
+    quantile = next((limit for limit in found if isinstance(limit.value, str)), None)
+    if quantile is not None:
+        raise ValueError(f"filters.{quantile.reason} is {quantile.value}, which no number was found for yet")
     return tuple(found)
 
 
-def verdict(clip: Clip, filters: FilterSettings) -> Verdict | None:
+def limited(filters: FilterSettings, scores: tuple[Score, ...]) -> bool:
+    """Whether any limit of these scores is on."""
+    return any(getattr(filters, f"{side}_{score.name}") is not None for score in scores for side in ("min", "max"))
+
+
+def verdict(clip: Clip, filters: FilterSettings, scores: tuple[Score, ...] = SCORES) -> Verdict | None:
     """The first limit that the clip's scores miss; None where it passes them all."""
-    return _first(clip, limits(filters))
+    return _first(clip, limits(filters, scores))
 
 
 def cheap_verdict(clip: Clip, filters: FilterSettings) -> Verdict | None:
     """`verdict` over the scores that need no large model, so that such models never see what would not be kept."""
-    return _first(clip, limits(filters, CHEAP_SCORES))
+    return verdict(clip, filters, CHEAP_SCORES)
 
 
 def _first(clip: Clip, ordered: tuple[Limit, ...]) -> Verdict | None:

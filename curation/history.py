@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from curation.find import find
 from curation.ledger_rows import CLIPS, SOURCES, Row, read_run_info, rows_of
+from curation.quantiles import run_limits
 from curation.removals import read_removals
 from media import storage
 from media.parquet import read_parquet
@@ -154,11 +155,11 @@ def _span(row: Row, rows: Sequence[Row]) -> Facts:
 
 def _scores(row: Row, run: RunInfo) -> Facts:
     """Every score with the limit it met, or why there is none."""
-    filters = run.settings.get("filters") or {}
+    limits = run_limits(run)
     facts = []
     for score in SCORES:
         value = row.get(f"score_{score.name}")
-        low, high = filters.get(f"min_{score.name}"), filters.get(f"max_{score.name}")
+        low, high = limits.get(f"min_{score.name}"), limits.get(f"max_{score.name}")
         if value is None:
             if low is None and high is None:
                 continue

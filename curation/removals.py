@@ -138,7 +138,7 @@ def removed_clip(clip: Clip, row: RemovedRow) -> Clip:
     """The clip with its verdict, without what was found out about it later or shows it."""
     scores = {name: value for name, value in clip.scores.items() if name not in _LATER_SCORES}
     verdict = Verdict(ClipState.FILTERED, REMOVED_STAGE, TAKEDOWN, detail=removal_detail(row))
-    return replace(clip, scores=scores, caption=None, keyframe_jpeg=b"", keyframe_sha256="", verdict=verdict)
+    return replace(clip, scores=scores, caption=None, keyframe_jpeg=b"", keyframe_sha256="", stills=(), verdict=verdict)
 
 
 def removed_clip_row(ledger_row: Mapping[str, Any], row: RemovedRow) -> dict[str, Any]:

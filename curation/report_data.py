@@ -3,7 +3,7 @@
 import base64
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.quantiles import run_limits
 from curation.report_records import Bar, FailureGroup, Outcome, OutcomeRow, Picture, ReportData, StageRow, Values
 from media import storage
 from media.parquet import read_parquet
@@ -53,7 +54,7 @@ def read_run(run_dir: str) -> ReportData:
         "candidates": float(lengths.sum()),
         "kept": float(lengths[kept].sum()) if len(kept) else 0.0,
     }
-    values, unmeasured = _values(clips, kept, run.settings.get("filters") or {})
+    values, unmeasured = _values(clips, kept, run_limits(run))
     return ReportData(
         run=run, num_sources=sources.num_rows, sources=Counter(sources["state"].to_pylist()),
         num_clips=clips.num_rows, clips=Counter(key[0] for key in keys), seconds=seconds,
@@ -177,7 +178,7 @@ def _picture(row: dict[str, Any], jpeg: bytes) -> Picture:
     )
 
 
-def _values(clips: pa.Table, kept: np.ndarray, filters: dict[str, Any]) -> tuple[list[Values], list[str]]:
+def _values(clips: pa.Table, kept: np.ndarray, limits: Mapping[str, float]) -> tuple[list[Values], list[str]]:
     values, unmeasured = [], []
     for score in SCORES:
         column = clips[f"score_{score.name}"].to_numpy(zero_copy_only=False).astype(np.float64)
@@ -185,7 +186,7 @@ def _values(clips: pa.Table, kept: np.ndarray, filters: dict[str, Any]) -> tuple
         if not there.any():
             unmeasured.append(score.name)
             continue
-        low, high = filters.get(f"min_{score.name}"), filters.get(f"max_{score.name}")
+        low, high = limits.get(f"min_{score.name}"), limits.get(f"max_{score.name}")
         values.append(Values(score, column[there & kept], column[there & ~kept], low, high))
     return values, unmeasured
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from curation.settings_filters import DedupSettings, FilterSettings
-from curation.settings_models import CaptionSettings, ClipScoreSettings
+from curation.settings_models import AestheticSettings, CaptionSettings, ClipScoreSettings, NsfwSettings, SpeechSettings
 from media.bounds import check_between
 from media.commandline import CommandLine
 from media.settings import CutSettings, DecodeLimits, FetchSettings
@@ -89,6 +89,8 @@ class ClipSettings:
         max_duration_s: longest candidate in seconds; longer shots are split into equal parts. null does not split.
         trim_frames: frames taken off at each end that meets a hard cut.
         trim_gradual_frames: frames taken off, beyond its own extent, next to a dissolve or fade.
+        crop_letterbox: whether constant black bars are cut away from written clips and keyframes. The rectangle within
+            them is recorded either way.
         mode: `encode` writes each kept clip as mp4; `reference` writes exact spans only.
         cut: the encoder.
     """
@@ -97,6 +99,7 @@ class ClipSettings:
     max_duration_s: float | None = 20.0
     trim_frames: int = 1
     trim_gradual_frames: int = 2
+    crop_letterbox: bool = False
     mode: Literal["encode", "reference"] = "encode"
     cut: CutSettings = field(default_factory=CutSettings)
 
@@ -148,6 +151,8 @@ class CurateSettings:
         input: manifest (CSV, JSON Lines, Parquet), folder, glob or single video.
         output: folder of the run; local or any fsspec filesystem.
         limit: how many inputs to take; null takes all.
+        exclude: manifest, folder, glob or video of an evaluation set: clips that show the same, by content or by looks,
+            are dropped as duplicates of it.
         max_failures: failed inputs and clips beyond which the run has failed: a number, or below 1 a share; null is
             unlimited.
         previews: small pictures kept per outcome for the report, or `all`.
@@ -163,7 +168,10 @@ class CurateSettings:
         filters: limits of the scores.
         dedup: duplicates.
         watermark: overlays.
-        caption: BLIP-2.
+        speech: speech in the sound.
+        aesthetic: LAION's aesthetic score.
+        nsfw: adult content.
+        caption: captions by a model.
         clip_score: OpenCLIP.
         shards: the clip shards.
     """
@@ -171,6 +179,7 @@ class CurateSettings:
     input: str
     output: str
     limit: int | None = None
+    exclude: str | None = None
     max_failures: float | None = None
     previews: int | Literal["all"] = 24
     plan: bool = False
@@ -185,6 +194,9 @@ class CurateSettings:
     filters: FilterSettings = field(default_factory=FilterSettings)
     dedup: DedupSettings = field(default_factory=DedupSettings)
     watermark: WatermarkSettings = field(default_factory=WatermarkSettings)
+    speech: SpeechSettings = field(default_factory=SpeechSettings)
+    aesthetic: AestheticSettings = field(default_factory=AestheticSettings)
+    nsfw: NsfwSettings = field(default_factory=NsfwSettings)
     caption: CaptionSettings = field(default_factory=CaptionSettings)
     clip_score: ClipScoreSettings = field(default_factory=ClipScoreSettings)
     shards: ShardSettings = field(default_factory=ShardSettings)
@@ -198,6 +210,13 @@ class CurateSettings:
             raise ValueError(f"max_failures {self.max_failures} must be 0 or more; leave it out for no limit")
         if isinstance(self.previews, int) and self.previews < 0:
             raise ValueError(f"previews {self.previews} must be 0 or more, or `all`")
+        if self.clip_score.model is None and (self.dedup.semantic is not None or self._borrows_embedding):
+            what = "aesthetic.head" if self._borrows_embedding else "dedup.semantic"
+            raise ValueError(f"{what} needs the embedding of a CLIP model; name one, e.g. --clip_score.model ViT-B-32")
+
+    @property
+    def _borrows_embedding(self) -> bool:
+        return self.aesthetic.head is not None and self.aesthetic.model is None
 
 
 CURATE = CommandLine(

@@ -102,6 +102,25 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Crop:
+    """A rectangle of the displayed picture, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Still:
+    """A picture of a clip besides its keyframe, full size as displayed."""
+
+    place: str  # where in the clip, as a fraction of its length: "1/6"
+    sha256: str = ""  # of the JPEG, where that is stored apart
+    jpeg: bytes = field(repr=False, default=b"")
+
+
+@dataclass(frozen=True)
 class Clip:
     """A candidate clip on its way: each stage returns a copy that says more.
 
@@ -116,6 +135,8 @@ class Clip:
     shot_index: int
     keyframe_jpeg: bytes = field(repr=False, default=b"")  # centre frame, full size as displayed, quality 90
     keyframe_sha256: str = ""  # of that picture, where it is stored apart and the clip goes on without it
+    stills: tuple[Still, ...] = ()  # further pictures, in order of time, where a model wants more than one
+    crop: Crop | None = None  # the picture within its black bars, where it has such
     phash: tuple[int, ...] = ()  # 64-bit perceptual hashes: frames spread evenly over the clip, then motion there
     scores: Mapping[str, float] = field(default_factory=dict)
     caption: Caption | None = None
@@ -213,6 +234,10 @@ class ClipRow:
     end_s: float
     num_frames: int
     shot_index: int
+    crop_top: int | None  # the picture within its black bars, in pixels of the displayed picture
+    crop_left: int | None
+    crop_height: int | None
+    crop_width: int | None
     caption: str | None
     caption_source: str | None
     caption_outcome: str | None
@@ -275,6 +300,7 @@ def clip_row(clip: Clip, shard: str | None = None, cut: CutClip | None = None) -
         clip_id=clip.clip_id, source_id=clip.source_id, uri=clip.uri, start_pts=span.start_pts, end_pts=span.end_pts,
         time_base_num=span.time_base_num, time_base_den=span.time_base_den, start_s=float(span.start),
         end_s=float(span.end), num_frames=span.num_frames, shot_index=clip.shot_index,
+        **{f"crop_{side}": getattr(clip.crop, side, None) for side in ("top", "left", "height", "width")},
         caption=caption.text if caption else None, caption_source=caption.source if caption else None,
         caption_outcome=caption.outcome if caption else None, state=verdict.state, stage=verdict.stage,
         reason=verdict.reason, score=verdict.score, threshold=verdict.threshold, duplicate_of=verdict.duplicate_of,

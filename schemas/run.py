@@ -29,6 +29,7 @@ class RunInfo:
     counts: dict[str, int]  # "sources.done", "clips.kept", "clips.filtered:motion/min_motion", …
     shards: list[ClipShard]
     hours: dict[str, float] = field(default_factory=dict)  # "sources", "candidates", "kept"
+    thresholds: dict[str, float] = field(default_factory=dict)  # numbers that quantiles among the limits came to
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""The scores a clip can carry: one definition each, from which ledger columns and filters follow."""
+"""The scores a clip can carry, in the order in which they are judged: ledger columns and filters follow from these."""
 
 from dataclasses import dataclass
 
@@ -27,13 +27,14 @@ SCORES: tuple[Score, ...] = (
     Score("height", "shots", "pixels of the displayed picture's height"),
     Score("width", "shots", "pixels of the displayed picture's width"),
     Score("loudness_dbfs", "shots", "RMS level of the clip's sound in dBFS; absent without an audio stream"),
+    Score("speech", "audio", "share of the clip's duration with speech, in [0, 1]"),
     Score("watermark", "watermark", "probability in [0, 1] that an overlay stays while the scene moves"),
     Score("text_area", "watermark", "share of the picture covered by burnt-in text, in [0, 1]"),
-    Score("clip_score", "clip_score", "cosine of the CLIP embeddings of keyframe and caption, in [-1, 1]"),
     Score("aesthetic", "aesthetic", "LAION aesthetic score, about 1–10"),
     Score("nsfw", "nsfw", "probability in [0, 1] of adult content"),
-    Score("speech", "audio", "share of the clip's duration with speech, in [0, 1]"),
     Score("caption_words", "caption", "words in the caption"),
+    Score("caption_repetition", "caption", "greatest share of repeated 2-, 3- and 4-word phrases, in [0, 1]"),
+    Score("clip_score", "clip_score", "cosine of the CLIP embeddings of pictures and caption, in [-1, 1]"),
 )
 
 SCORE_NAMES: tuple[str, ...] = tuple(score.name for score in SCORES)

@@ -20,6 +20,10 @@ class ClipState(StrEnum):
     FAILED = "failed"
 
 
+class RunStopped(RuntimeError):
+    """What every input or clip would meet, so that the run stops instead of failing them one by one."""
+
+
 class Rejection(Exception):
     """One input or clip cannot go on; a row in the ledger, never the end of the run.
 

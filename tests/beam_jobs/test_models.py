@@ -14,14 +14,14 @@ from tests.beam_jobs.runs import ONE_PROCESS, ledger, timings
 
 
 def asks(*uris: str) -> list[Ask]:
-    return [Ask(clip(source(uri)), f"fp-{uri}", uri.encode()) for uri in uris]
+    return [Ask(clip(source(uri)), f"fp-{uri}", (uri.encode(),)) for uri in uris]
 
 
 def spoiled(batch: Sequence[Ask]) -> list[bytes]:
     """A model that gives up on any batch with a certain picture in it, and else says what it saw."""
-    if any(ask.jpeg == b"bad" for ask in batch):
+    if any(ask.pictures == (b"bad",) for ask in batch):
         raise RuntimeError("cannot look at this")
-    return [b"saw " + ask.jpeg for ask in batch]
+    return [b"saw " + ask.pictures[0] for ask in batch]
 
 
 def test_one_bad_element_does_not_fail_the_rest_of_its_batch() -> None:
@@ -66,25 +66,25 @@ def pictures(run: Path) -> dict[str, bytes]:
 def test_captions_and_scores_are_those_of_the_models_called_directly(
     captioned: Path, model_flags_of_curate: list[str]
 ) -> None:
-    from curation.captions import Blip2Captioner
-    from curation.clip_score import OpenClipScorer
+    from curation.captions import Captioner
+    from curation.clip_score import ClipPictures, ClipTexts
     from curation.settings import CaptionSettings, ClipScoreSettings
 
     flags = dict(zip(model_flags_of_curate[::2], model_flags_of_curate[1::2], strict=True))
-    captioner = Blip2Captioner(
-        CaptionSettings(model=flags["--caption.model"], max_new_tokens=6, num_beams=2, device="cpu")
-    )
-    scorer = OpenClipScorer(ClipScoreSettings(model=flags["--clip_score.model"], device="cpu"))
+    captioner = Captioner(CaptionSettings(model=flags["--caption.model"], max_new_tokens=6, num_beams=2, device="cpu"))
+    clip_model = ClipScoreSettings(model=flags["--clip_score.model"], device="cpu")
+    pictures_of, texts = ClipPictures(clip_model), ClipTexts(clip_model)
     kept = {row["clip_id"]: row for row in ledger(captioned, "clips") if row["state"] == "kept"}
     jpegs = pictures(captioned)
     assert jpegs.keys() == kept.keys()
     for clip_id, row in kept.items():
-        caption = captioner.caption([jpegs[clip_id]])[0]
+        caption = captioner.caption([[jpegs[clip_id]]])[0]
         assert (row["caption"], row["caption_source"], row["caption_outcome"]) == (
             caption.text, "blip2", caption.outcome,
         )  # fmt: skip
         if caption.text:
-            assert row["score_clip_score"] == pytest.approx(scorer.score([(jpegs[clip_id], caption.text)])[0])
+            embedding = pictures_of.embed([[jpegs[clip_id]]])[0]
+            assert row["score_clip_score"] == pytest.approx(texts.score([(embedding, caption.text)])[0])
     stages = json.loads((captioned / "run.json").read_text())["stages"]
     assert (stages["caption"], stages["clip_score"]) == ("run", "run")
 

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
-from curation.captions import Blip2Captioner, caption_fingerprint
-from curation.settings import CaptionSettings
+from beam_jobs.model_fingerprints import model_fingerprints
+from curation.captions import Captioner
+from curation.settings import CaptionSettings, CurateSettings
 from media.encode import image_from_jpeg, jpeg_bytes
 from tests.curation.tiny_models import save_blip2
 
@@ -34,7 +35,9 @@ def settings(folder, **changes):
 @pytest.mark.parametrize("prompt", ["", "question : a dog answer :"], ids=["plain", "prompted"])
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_captions_equal_those_of_the_library(folder, pictures, prompt, num_beams):
-    captions = Blip2Captioner(settings(folder, prompt=prompt, num_beams=num_beams)).caption(pictures)
+    captions = Captioner(settings(folder, prompt=prompt, num_beams=num_beams)).caption(
+        [[picture] for picture in pictures]
+    )
     processor = Blip2Processor.from_pretrained(folder)
     model = Blip2ForConditionalGeneration.from_pretrained(folder).eval()
     for data, caption in zip(pictures, captions, strict=True):
@@ -49,15 +52,15 @@ def test_captions_equal_those_of_the_library(folder, pictures, prompt, num_beams
 
 
 def test_a_caption_does_not_depend_on_what_comes_with_it(folder, pictures):
-    captioner = Blip2Captioner(settings(folder, batch_size=4))
-    together = captioner.caption(pictures)
-    assert [captioner.caption([picture])[0] for picture in pictures] == together
-    assert captioner.caption(pictures[::-1]) == together[::-1]
+    captioner = Captioner(settings(folder, batch_size=4))
+    together = captioner.caption([[picture] for picture in pictures])
+    assert [captioner.caption([[picture]])[0] for picture in pictures] == together
+    assert captioner.caption([[picture] for picture in pictures[::-1]]) == together[::-1]
 
 
 def test_outcomes(folder, pictures):
-    captioner = Blip2Captioner(settings(folder, num_beams=1))
-    assert captioner.caption([b"no picture"])[0].outcome == "failed"
+    captioner = Captioner(settings(folder, num_beams=1))
+    assert captioner.caption([[b"no picture"]])[0].outcome == "failed"
     assert captioner.caption([]) == []
     end, dog = 2, captioner.processor.tokenizer.convert_tokens_to_ids("dog")
     for tokens, outcome in (
@@ -70,20 +73,22 @@ def test_outcomes(folder, pictures):
 
 
 def test_one_bad_picture_leaves_the_others_alone(folder, pictures):
-    captioner = Blip2Captioner(settings(folder))
-    alone = captioner.caption(pictures[:2])
-    mixed = captioner.caption([pictures[0], b"", pictures[1]])
+    captioner = Captioner(settings(folder))
+    alone = captioner.caption([[picture] for picture in pictures[:2]])
+    mixed = captioner.caption([[pictures[0]], [b""], [pictures[1]]])
     assert [mixed[0], mixed[2]] == alone
     assert mixed[1].outcome == "failed"
 
 
 def test_the_fingerprint_follows_weights_and_search_but_not_the_place(folder, tmp_path):
     same, other = save_blip2(tmp_path / "same"), save_blip2(tmp_path / "other", seed=1)
-    first = caption_fingerprint(settings(folder))
-    assert caption_fingerprint(settings(same)) == first
-    assert caption_fingerprint(settings(other)) != first
-    assert caption_fingerprint(settings(folder, num_beams=2)) != first
-    assert Blip2Captioner(settings(folder)).fingerprint == first
+
+    def of(folder, **changes):
+        whole = CurateSettings("a", "b", caption=settings(folder, **changes))
+        return model_fingerprints(whole)["caption"]
+
+    assert of(same) == of(folder) == of(folder, replace=True)
+    assert of(folder) not in (of(other), of(folder, num_beams=2))
 
 
 def test_a_wrong_model_is_named(folder, tmp_path):
@@ -91,12 +96,12 @@ def test_a_wrong_model_is_named(folder, tmp_path):
     (tmp_path / "opt").mkdir()
     (tmp_path / "opt" / "config.json").write_text('{"model_type": "opt"}')
     with pytest.raises(ValueError, match=r"caption.model is not set"):
-        Blip2Captioner(CaptionSettings())
+        Captioner(CaptionSettings())
     with pytest.raises(ValueError, match=r"without config.json"):
-        Blip2Captioner(settings(tmp_path / "empty"))
-    with pytest.raises(ValueError, match=r"is a opt model; a BLIP-2 model is needed"):
-        Blip2Captioner(settings(tmp_path / "opt"))
+        Captioner(settings(tmp_path / "empty"))
+    with pytest.raises(ValueError, match=r"is a opt model, none of transformers"):
+        Captioner(settings(tmp_path / "opt"))
     with pytest.raises(FileNotFoundError, match=r"neither a folder nor a hub name"):
-        Blip2Captioner(settings(tmp_path / "missing"))
+        Captioner(settings(tmp_path / "missing"))
     with pytest.raises(FileNotFoundError, match=r"caption.model nobody/nothing cannot be loaded"):
-        Blip2Captioner(CaptionSettings(model="nobody/nothing"))
+        Captioner(CaptionSettings(model="nobody/nothing"))

@@ -16,14 +16,15 @@ num_frames int64 | num_shots int64 | num_clips int64! | notes string! | license 
 """
 CLIPS = """
 clip_id string! | source_id string! | uri string! | start_pts int64! | end_pts int64! | time_base_num int64!
-time_base_den int64! | start_s double! | end_s double! | num_frames int64! | shot_index int64! | caption string
+time_base_den int64! | start_s double! | end_s double! | num_frames int64! | shot_index int64!
+crop_top int64 | crop_left int64 | crop_height int64 | crop_width int64 | caption string
 caption_source string | caption_outcome string | state string! | stage string! | reason string! | score double
 threshold double | duplicate_of string | detail string! | license string | extra string! | shard string
 media_sha256 string | media_done string
 score_duration_s double | score_motion double | score_sharpness double | score_luma double | score_luma_std double
 score_freeze double | score_letterbox double | score_height double | score_width double | score_loudness_dbfs double
-score_watermark double | score_text_area double | score_clip_score double | score_aesthetic double | score_nsfw double
-score_speech double | score_caption_words double
+score_speech double | score_watermark double | score_text_area double | score_aesthetic double | score_nsfw double
+score_caption_words double | score_caption_repetition double | score_clip_score double
 """
 SAMPLES = """
 key string! | shard string! | split string! | clip_id string! | source_id string! | window_index int64!

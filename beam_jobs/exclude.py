@@ -1,0 +1,69 @@
+"""Clips that an evaluation set has too: met by content and by hash bands, decided for each clip alone."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+
+from beam_jobs.flow import ENDED, Fork, SourceResult, ended
+from curation.exclusion import Barred, Hit, barred, excluded_verdict, hits, keys_of
+from schemas.records import Clip
+from schemas.states import SourceState
+
+
+class DropExcluded(beam.PTransform):
+    """Clips → those that the evaluation set does not have, and the others."""
+
+    def __init__(self, evaluation: PCollection, max_bits: float):
+        super().__init__()
+        self._evaluation, self._max_bits = evaluation, max_bits
+
+    def expand(self, clips: PCollection) -> Any:  # a Fork
+        met = {
+            "clips": clips | "Keys" >> beam.FlatMap(_keyed).with_output_types(tuple[str, Clip]),
+            "barred": self._evaluation | "Barred" >> beam.FlatMap(_barred).with_output_types(tuple[str, Barred]),
+        }
+        found = (
+            met
+            | "Meet" >> beam.CoGroupByKey()
+            | "Hits" >> beam.FlatMapTuple(_hits, self._max_bits).with_output_types(tuple[str, Hit])
+            | "First" >> beam.CombinePerKey(min)
+        )
+        by_id = clips | "ById" >> beam.Map(lambda clip: (clip.clip_id, clip)).with_output_types(tuple[str, Clip])
+        outputs = (
+            {"clips": by_id, "hit": found}
+            | "Join" >> beam.CoGroupByKey()
+            | "Mark" >> beam.FlatMapTuple(_forked, self._max_bits).with_outputs(ENDED, main="alive")
+        )
+        return Fork(outputs["alive"], outputs[ENDED])
+
+
+def count_excluded(result: SourceResult) -> list[tuple[str, int]]:
+    """What one input of the evaluation set adds to the sums."""
+    return [(f"exclude.{result.state}", 1)]
+
+
+def _keyed(clip: Clip) -> Iterator[tuple[str, Clip]]:
+    if clip.verdict is None:
+        yield from ((key, clip) for key in keys_of(clip))
+
+
+def _barred(result: SourceResult) -> Iterator[tuple[str, Barred]]:
+    if result.analysis is not None and result.state is SourceState.DONE:
+        yield from barred(result.analysis)
+
+
+def _hits(_: str, group: Mapping[str, Iterable[Any]], max_bits: float) -> Iterator[tuple[str, Hit]]:
+    met = list(group["barred"])
+    for clip in group["clips"] if met else ():
+        yield from ((clip.clip_id, hit) for hit in hits(clip, met, max_bits))
+
+
+def _forked(_: str, group: Mapping[str, Iterable[Any]], max_bits: float) -> Iterator[Any]:
+    hit = next(iter(group["hit"]), None)
+    for clip in group["clips"]:
+        if hit is None or clip.verdict is not None:
+            yield clip
+        else:
+            yield ended(clip.with_verdict(excluded_verdict(hit, max_bits)))
