@@ -24,8 +24,9 @@ Cut = CutClip | Verdict
 
 
 def cut_fp(clip: Clip, job: CurateJob) -> str:
-    """Fingerprint of a clip's media: bytes of the source, exact span, encoder."""
-    return job.unit("cut", clip.content_sha256, clip.span)
+    """Fingerprint of a clip's media: bytes of the source, exact span, what is cropped, encoder."""
+    cropped = clip.crop if job.settings.clips.crop_letterbox else None
+    return job.unit("cut", clip.content_sha256, clip.span, *([cropped] if cropped else []))
 
 
 def cut_address(uri: str, clips: Iterable[Clip], job: CurateJob) -> Iterator[tuple[Clip, Cut, bool]]:

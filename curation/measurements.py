@@ -112,13 +112,18 @@ class Measurements:
     def _nearest(self, samples: list[Sample], tick: float) -> Sample:
         return min(samples, key=lambda sample: abs(self.pts[sample.frame] - tick))
 
-    def _letterbox(self, first: int, last: int) -> float:
-        """Share of the picture outside the smallest border that all samples have."""
+    def border(self, first: int, last: int) -> tuple[float, float, float, float]:
+        """Black top, bottom, left and right that all samples in [first, last) have, as shares of height and width."""
         inside = self._inside(first, last)
         if not inside:
-            return 0.0
+            return 0.0, 0.0, 0.0, 0.0
         top, bottom, left, right = np.min([sample.border for sample in inside], axis=0)
-        return float(1 - (1 - top - bottom) * (1 - left - right))
+        return float(top), float(bottom), float(left), float(right)
+
+    def _letterbox(self, first: int, last: int) -> float:
+        """Share of the picture outside its border."""
+        top, bottom, left, right = self.border(first, last)
+        return 1 - (1 - top - bottom) * (1 - left - right)
 
     def _inside(self, first: int, last: int) -> list[Sample]:
         low = _lower(self.samples, first)

@@ -1,6 +1,7 @@
 """Clips to files of their own: exactly the frames of the span, upright and progressive, sound on the same timeline."""
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from media.decode import reduced_size
 from media.ffmpeg import PROTOCOLS, ffmpeg_path, run_ffmpeg
 from media.normalize import Filter, Normalization, normalization_of
 from media.settings import X264_EXACT, CutSettings
-from schemas.records import Clip, CutClip, Probe
+from schemas.records import Clip, Crop, CutClip, Probe
 from schemas.states import Rejection
 
 _SEEK_BACK_S = Fraction(2)  # containers index by decoding time: the key frame wanted may lie this much earlier
@@ -34,20 +35,33 @@ class _Plan:
     stream_index: int
     normal: Normalization
     size: tuple[int, int]  # stored (height, width) after scaling
-    even: tuple[int, int]  # displayed (height, width) after cropping
+    shown: tuple[int, int]  # displayed (height, width) of those
+    crop: bool  # whether black bars are cut away
     has_audio: bool
     settings: CutSettings
     ffmpeg: str
 
     @property
     def done(self) -> list[str]:
-        height, width = (self.size[1], self.size[0]) if self.normal.transposed else self.size
         notes = list(self.normal.notes)
         if self.size != self.normal.stored_size:
-            notes.append(f"scaled:{width}x{height}")
-        if (height, width) != self.even:
-            notes.append(f"cropped:{self.even[1]}x{self.even[0]}")
+            notes.append(f"scaled:{self.shown[1]}x{self.shown[0]}")
         return notes
+
+    def window(self, clip: Clip) -> Crop:
+        """The part of the scaled picture that is written: the clip's crop or all of it, with even sides."""
+        (height, width), crop = self.shown, clip.crop
+        if crop is None or not self.crop:
+            return Crop(0, 0, height // 2 * 2, width // 2 * 2)
+        full_height, full_width = self.normal.display_size
+        top, bottom = _even(crop.top, crop.top + crop.height, Fraction(height, full_height))
+        left, right = _even(crop.left, crop.left + crop.width, Fraction(width, full_width))
+        return Crop(top, left, bottom - top, right - left)
+
+
+def _even(first: int, last: int, scale: Fraction) -> tuple[int, int]:
+    """A stretch of pixels after scaling: the even ones within."""
+    return math.ceil(first * scale / 2) * 2, math.floor(last * scale / 2) * 2
 
 
 def cut_clips(
@@ -57,12 +71,16 @@ def cut_clips(
     settings: CutSettings,
     probe: Probe,
     ffmpeg: str | None = None,
+    crop_letterbox: bool = False,
 ) -> list[CutClip | Rejection]:
     """Writes `<folder>/<clip_id>.mp4` for each clip; a clip that cannot be cut is its own rejection.
 
     Frames are chosen by their timestamps, never by index ÷ rate, and keep them relative to the span's start. Sound
     is cut to the sample, with silence where the source has none, so both begin at 0. Each file is verified before
     it gets its name: as many frames as the span has, as many samples as last as long. Equal input gives equal bytes.
+
+    Args:
+        crop_letterbox: writes only the rectangle that a clip's `crop` names, where it has one.
 
     Returns:
         One entry for each clip, in order. Reasons: `frame_count_mismatch`, `sample_count_mismatch`,
@@ -71,7 +89,7 @@ def cut_clips(
     Raises:
         Rejection: the source cannot be opened at all.
     """
-    plan = _plan(str(path), settings, ffmpeg_path(ffmpeg))
+    plan = _plan(str(path), settings, ffmpeg_path(ffmpeg), crop_letterbox)
     Path(folder).mkdir(parents=True, exist_ok=True)
     outcomes: list[CutClip | Rejection] = []
     for clip in clips:
@@ -86,7 +104,7 @@ def _time_base(probe: Probe) -> Fraction:
     return Fraction(probe.time_base_num, probe.time_base_den)
 
 
-def _plan(path: str, settings: CutSettings, ffmpeg: str) -> _Plan:
+def _plan(path: str, settings: CutSettings, ffmpeg: str, crop: bool) -> _Plan:
     with open_container(path) as container:
         stream = video_stream(container)
         first = next((frame for frame in _safely(container, stream)), None)
@@ -95,9 +113,8 @@ def _plan(path: str, settings: CutSettings, ffmpeg: str) -> _Plan:
         normal = normalization_of(first, stream)
         index, has_audio = stream.index, audio_stream(container) is not None
     size = _scaled_size(normal, settings.max_side)
-    height, width = (size[1], size[0]) if normal.transposed else size
-    even = (height // 2 * 2, width // 2 * 2)
-    return _Plan(path, index, normal, size, even, has_audio, settings, ffmpeg)
+    shown = (size[1], size[0]) if normal.transposed else size
+    return _Plan(path, index, normal, size, shown, crop, has_audio, settings, ffmpeg)
 
 
 def _safely(container: av.container.InputContainer, stream: av.VideoStream) -> Any:
@@ -119,7 +136,8 @@ def _scaled_size(normal: Normalization, max_side: int | None) -> tuple[int, int]
 
 
 def _cut(plan: _Plan, clip: Clip, folder: Path, first_s: Fraction) -> CutClip:
-    if min(plan.even) < 2:
+    window = plan.window(clip)
+    if min(window.height, window.width) < 2:
         raise Rejection("picture_too_small", f"{plan.size[1]}x{plan.size[0]} has no even size of 2 pixels or more")
     with tempfile.TemporaryDirectory(prefix=".cut-", dir=folder) as scratch:
         sound = _sound(plan, clip, Path(scratch) / "sound.f32")
@@ -138,10 +156,19 @@ def _cut(plan: _Plan, clip: Clip, folder: Path, first_s: Fraction) -> CutClip:
     fps = _own_rate(plan.settings) if plan.settings.fps else _average_fps(clip)
     return CutClip(
         clip_id=clip.clip_id, path=str(final), num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest(),
-        num_frames=num_frames, width=plan.even[1], height=plan.even[0], fps_num=fps.numerator, fps_den=fps.denominator,
+        num_frames=num_frames, width=window.width, height=window.height, fps_num=fps.numerator, fps_den=fps.denominator,
         num_audio_samples=num_samples, audio_sample_rate_hz=rate,
-        done=",".join([*plan.done, *(["sound_lost"] if plan.has_audio and sound is None else [])]),
+        done=",".join([*plan.done, *_cropped(plan, window), *_lost(plan, sound)]),
     )  # fmt: skip
+
+
+def _cropped(plan: _Plan, window: Crop) -> list[str]:
+    whole = (window.height, window.width) == plan.shown
+    return [] if whole else [f"cropped:{window.width}x{window.height}"]
+
+
+def _lost(plan: _Plan, sound: "_Sound | None") -> list[str]:
+    return ["sound_lost"] if plan.has_audio and sound is None else []
 
 
 def _average_fps(clip: Clip) -> Fraction:
@@ -196,7 +223,7 @@ def _command(plan: _Plan, clip: Clip, seek: Fraction | None, sound: _Sound | Non
 
 def _filters(plan: _Plan, clip: Clip) -> list[Filter]:
     """Later frames only, deinterlaced, cut by timestamp, scaled, turned, cropped to even sides, 8-bit 4:2:0."""
-    span, normal = clip.span, plan.normal
+    span, normal, window = clip.span, plan.normal, plan.window(clip)
     height, width = plan.size
     flags = "area" if height <= normal.coded_height and width <= normal.coded_width else "bicubic"
     colors = {"out_color_matrix": "bt709", "out_range": "tv"} if normal.hdr else {}
@@ -211,7 +238,7 @@ def _filters(plan: _Plan, clip: Clip) -> list[Filter]:
         *normal.size_filters(height, width, flags),
         *normal.orientation_filters(),
         ("sidedata", {"mode": "delete", "type": "DISPLAYMATRIX"}),
-        ("crop", {"w": str(plan.even[1]), "h": str(plan.even[0]), "x": "0", "y": "0"}),
+        ("crop", {"w": str(window.width), "h": str(window.height), "x": str(window.left), "y": str(window.top)}),
         *([("scale", colors)] if colors else []),
         ("format", {"pix_fmts": "yuv420p"}),
     ]
