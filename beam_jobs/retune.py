@@ -11,8 +11,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from curation.fates import Outcome
 from curation.ledger_rows import CLIPS, read_run_info, rows_of
-from curation.replay import NEEDS_SCORING, Near, Outcome, Tally, WhatIf, replay
+from curation.replay import NEEDS_SCORING, Near, Tally, WhatIf, replay
 from curation.run_settings import RETUNE, RetuneSettings
 from curation.settings import FilterSettings
 from media.commandline import REDACTED
@@ -113,7 +114,8 @@ def _details(run_dir: str, result: WhatIf) -> dict[str, dict[str, Any]]:
 def show(found: Sequence[Change], result: WhatIf, details: dict[str, dict[str, Any]], console: Console) -> None:
     """The what-if as tables."""
     for key, old, new in found:
-        console.print(f"{key}: {_value(old)} → {_value(new)}")
+        number = result.thresholds.get(key.removeprefix("filters."))
+        console.print(f"{key}: {_value(old)} → {_value(new)}{'' if number is None else f' = {number:.6g}'}")
     if not found:
         console.print("no limit differs from the run's; try for instance --filters.min_motion 0.2")
     table = Table(title="clips (hours)", title_justify="left")
@@ -173,6 +175,7 @@ def as_json(found: Sequence[Change], result: WhatIf, details: dict[str, dict[str
 
     return {
         "changes": {key: {"before": old, "after": new} for key, old, new in found},
+        "thresholds": result.thresholds,
         "before": tallies(result.before),
         "after": tallies(result.after),
         "gained": {"clips": result.gained.clips, "hours": result.gained.hours},

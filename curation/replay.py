@@ -6,31 +6,42 @@ compare numbers, the replay says so instead of guessing:
     stopped before a score was taken that now has a limit     needs_scoring
     a copy of a clip that the new limits stop first           as if it had been stopped there itself
     passes now, was never compared with other clips           kept, and counted in `uncompared`
+    a quantile                                                of the clips that have the score, as far as they get now
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.filters import CHEAP_SCORES, CHEAP_STAGES, Limit, limits
+from curation.candidates import CAPTION_SCORES
+from curation.fates import (
+    ORDERED_SCORES,
+    Columns,
+    Fate,
+    Outcome,
+    fate_of,
+    first_missed,
+    outcomes_of,
+    stopped_originals,
+    taken_later,
+)
+from curation.filters import CHEAP_SCORES, EARLY_SCORES, JUDGE_SCORES, LAST_SCORES, Limit, limits
 from curation.ledger_rows import CLIPS, row_groups
+from curation.quantiles import quantiles, resolve, score_of, with_thresholds
 from curation.settings import FilterSettings
 from schemas.run import RunInfo
-from schemas.scores import SCORES
+from schemas.scores import Score
 from schemas.states import ClipState
 
 NEEDS_SCORING = "needs_scoring"
-Outcome = tuple[str, str, str]
-"""(state, stage, reason) of a row of the ledger."""
 
 _KEPT: Outcome = (ClipState.KEPT, "", "")
 _NEEDS: Outcome = (NEEDS_SCORING, "", "")
-_BY_REASON = {f"{side}_{score.name}": score for score in SCORES for side in ("min", "max", "no")}
 _STAYS = -2
-_FIXED, _STOPPED, _COPY, _THROUGH, _UNCUT, _BROKEN = range(6)  # how far a clip got, as far as limits are concerned
+_EARLY_ENDS = (Fate.STOPPED, Fate.COPY, Fate.ALIKE)
 
 
 @dataclass
@@ -63,45 +74,8 @@ class WhatIf:
     gained: Tally = field(default_factory=Tally)  # kept only with the new limits
     lost: Tally = field(default_factory=Tally)  # kept only with the old ones
     uncompared: int = 0  # of those gained, never compared with other clips: some may turn out to be copies
+    thresholds: dict[str, float] = field(default_factory=dict)  # numbers that quantiles come to now
     near: dict[str, tuple[list[Near], list[Near]]] = field(default_factory=dict)  # by reason: passing, missing
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Scores as columns: values (NaN where there is none) and whether there is one."""
-
-    values: Mapping[str, np.ndarray]
-    there: Mapping[str, np.ndarray]
-
-    @staticmethod
-    def of(table: pa.Table, names: Sequence[str]) -> "Columns":
-        columns = {name: table[f"score_{name}"] for name in names}
-        return Columns(
-            {name: column.to_numpy(zero_copy_only=False).astype(np.float64) for name, column in columns.items()},
-            {name: column.is_valid().to_numpy(zero_copy_only=False).astype(bool) for name, column in columns.items()},
-        )
-
-
-def first_missed(
-    scores: Columns, ordered: Sequence[Limit], num_rows: int, unknown: Mapping[str, np.ndarray] | None = None
-) -> np.ndarray:
-    """(num_rows,) int: which limit each clip misses first, -1 where none. `curation.filters.verdict`, by columns.
-
-    Args:
-        unknown: by score, the rows whose value is still to be taken: no limit of that score stops them.
-    """
-    missed = np.full(num_rows, -1)
-    for index, limit in enumerate(ordered):
-        values, there = scores.values[limit.score.name], scores.there[limit.score.name]
-        if limit.side == "no":
-            misses = ~there
-        else:  # a NaN passes neither
-            passes = values >= limit.value if limit.side == "min" else values <= limit.value
-            misses = there & ~passes
-        if unknown and limit.score.name in unknown:
-            misses &= ~unknown[limit.score.name]
-        missed[(missed < 0) & misses] = index
-    return missed
 
 
 def replay(run_dir: str, run: RunInfo, before: FilterSettings, after: FilterSettings, examples: int) -> WhatIf:
@@ -115,105 +89,156 @@ def replay(run_dir: str, run: RunInfo, before: FilterSettings, after: FilterSett
     Raises:
         FileNotFoundError: the run has no ledger.
     """
+    thresholds = replayed_thresholds(run_dir, run, after)
+    before, after = with_thresholds(before, run.thresholds), with_thresholds(after, thresholds)
     changed = [limit for limit in limits(after) if limit.side != "no" and limit not in limits(before)]
-    engine = _Replay(run, after, _stopped_originals(run_dir, after), changed, examples)
+    engine = _Replay(_Judge(run_dir, run, after), run, changed, examples)
     for table in row_groups(run_dir, CLIPS, engine.columns):
         engine.add(table)
+    engine.result.thresholds = thresholds
     return engine.result
 
 
-def _stopped_originals(run_dir: str, filters: FilterSettings) -> pa.Array:
-    """Ids of the clips with copies that miss a cheap limit now, so that they never meet their copies."""
-    found = [
-        pc.unique(table["duplicate_of"].filter(pc.equal(table["state"], ClipState.DUPLICATE)).drop_null())
-        for table in row_groups(run_dir, CLIPS, ["state", "duplicate_of"])
-    ]
-    originals = pc.unique(pa.concat_arrays(found)) if found else pa.array([], pa.string())
-    cheap = limits(filters, CHEAP_SCORES)
-    names = list(dict.fromkeys(limit.score.name for limit in cheap))
-    stopped = [pa.array([], pa.string())]
-    if len(originals) and cheap:
-        for table in row_groups(run_dir, CLIPS, ["clip_id", *(f"score_{name}" for name in names)]):
-            table = table.filter(pc.is_in(table["clip_id"], value_set=originals))
-            missed = first_missed(Columns.of(table, names), cheap, table.num_rows)
-            stopped.append(table["clip_id"].filter(pa.array(missed >= 0)).combine_chunks())
-    return pa.concat_arrays(stopped)
+def replayed_thresholds(run_dir: str, run: RunInfo, filters: FilterSettings) -> dict[str, float]:
+    """What the quantiles among the limits come to, each of the clips that the limits of earlier phases leave."""
+    numbers: dict[str, float] = {}
+    for phase in _PHASES:
+        wanted = sorted({score_of(name) for name in quantiles(filters, phase.scores)})
+        if not wanted:
+            continue
+        judge = _Judge(run_dir, run, with_thresholds(filters, numbers), phase.before)
+        columns = dict.fromkeys((*judge.columns, *(f"score_{name}" for name in wanted)))
+        values: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
+        for table in row_groups(run_dir, CLIPS, list(columns)):
+            reached, taken = judge.reached(table, phase), Columns.of(table, wanted)
+            for name in wanted:
+                values[name].append(taken.values[name][reached & taken.there[name]])
+        numbers |= resolve(filters, phase.scores, {name: np.concatenate(parts) for name, parts in values.items()})
+    return numbers
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """Limits that clips meet at one time."""
+
+    before: tuple[Score, ...]  # those whose limits they have passed by then
+    scores: tuple[Score, ...]
+    copies: tuple[Fate, ...]  # copies that are gone by then
+    ended: tuple[Fate, ...]  # others that are gone by then
+
+
+_PHASES = (
+    _Phase((), CHEAP_SCORES, (), (Fate.FIXED,)),
+    _Phase(CHEAP_SCORES, JUDGE_SCORES, (Fate.COPY,), (Fate.FIXED, Fate.UNJUDGED)),
+    _Phase(EARLY_SCORES, LAST_SCORES, (Fate.COPY, Fate.ALIKE), (Fate.FIXED, Fate.UNJUDGED, Fate.UNSCORED)),
+)
+
+
+class _Judge:
+    """Verdicts anew, by columns.
+
+    Args:
+        filters: with numbers for the limits of these scores.
+        scores: those whose limits count.
+    """
+
+    def __init__(self, run_dir: str, run: RunInfo, filters: FilterSettings, scores: tuple[Score, ...] = ORDERED_SCORES):
+        self.limits = limits(filters, scores)
+        self._num_cheap = sum(limit.score in CHEAP_SCORES for limit in self.limits)
+        self._num_early = sum(limit.score in EARLY_SCORES for limit in self.limits)
+        self._limited = list(dict.fromkeys(limit.score.name for limit in self.limits))
+        self._taken = taken_later(run)
+        caption = run.settings.get("caption") or {}
+        self._recaptioned = bool(caption.get("replace")) and run.stages.get("caption") == "run"
+        early = tuple(score for score in EARLY_SCORES if score in scores)
+        cheap = tuple(score for score in early if score in CHEAP_SCORES)
+        self._gone = {
+            Fate.COPY: stopped_originals(run_dir, filters, cheap),
+            Fate.ALIKE: stopped_originals(run_dir, filters, early),
+        }
+        names = ("clip_id", "state", "stage", "reason", "duplicate_of", "start_s", "end_s")
+        self.columns = [*names, *(f"score_{name}" for name in self._limited)]
+
+    def scores(self, table: pa.Table) -> Columns:
+        return Columns.of(table, self._limited)
+
+    def decide(self, table: pa.Table, scores: Columns, fates: np.ndarray) -> np.ndarray:
+        """(rows,) int: number of the limit that stops a clip, then that of kept, of needs_scoring, or `_STAYS`."""
+        kept, needs, rows = len(self.limits), len(self.limits) + 1, table.num_rows
+        unknown = self._unknown(scores, fates)
+        missed = first_missed(scores, self.limits, rows, unknown)
+        waiting = np.zeros(rows, dtype=bool)
+        for mask in unknown.values():
+            waiting |= mask
+        new = np.where(missed >= 0, missed, np.where(waiting, needs, kept))
+        new[(fates == Fate.FIXED) | self._stays(table, fates, missed)] = _STAYS
+        return new
+
+    def reached(self, table: pa.Table, phase: "_Phase") -> np.ndarray:
+        """(rows,) bool: which clips come to the limits of a phase; the judge's own are those before them."""
+        fates, scores = fates_of(*outcomes_of(table)), self.scores(table)
+        missed = first_missed(scores, self.limits, table.num_rows, self._unknown(scores, fates))
+        copies = self._stays(table, fates, missed) & np.isin(fates, phase.copies)
+        return (missed < 0) & ~copies & ~np.isin(fates, phase.ended)
+
+    def _unknown(self, scores: Columns, fates: np.ndarray) -> dict[str, np.ndarray]:
+        """By score, the rows whose value is still to be taken."""
+        early = np.isin(fates, _EARLY_ENDS)
+        return {
+            name: early & (~scores.there[name] | (self._recaptioned and name in CAPTION_SCORES))
+            for name in self._limited
+            if name in self._taken
+        }
+
+    def _stays(self, table: pa.Table, fates: np.ndarray, missed: np.ndarray) -> np.ndarray:
+        """(rows,) bool: those whose outcome no limit they would meet before it changes."""
+        passes_cheap = (missed < 0) | (missed >= self._num_cheap)
+        passes_early = (missed < 0) | (missed >= self._num_early)
+        copies = (fates == Fate.COPY) & passes_cheap & ~self._orphaned(table, fates, Fate.COPY)
+        alike = (fates == Fate.ALIKE) & passes_early & ~self._orphaned(table, fates, Fate.ALIKE)
+        broken = (fates == Fate.UNJUDGED) & passes_cheap | (fates == Fate.UNSCORED) & passes_early
+        return copies | alike | broken | (fates == Fate.UNCUT) & (missed < 0)
+
+    def _orphaned(self, table: pa.Table, fates: np.ndarray, fate: Fate) -> np.ndarray:
+        """Copies of clips that are now stopped before they meet."""
+        gone = self._gone[fate]
+        if not len(gone) or not (fates == fate).any():
+            return np.zeros(table.num_rows, dtype=bool)
+        hits = pc.is_in(table["duplicate_of"], value_set=gone)
+        return np.asarray(hits.to_numpy(zero_copy_only=False), dtype=bool)
 
 
 class _Replay:
-    """Every verdict anew, a table at a time."""
+    """Adds up what becomes of clips, a table at a time."""
 
-    def __init__(
-        self, run: RunInfo, filters: FilterSettings, stopped: pa.Array, changed: Sequence[Limit], examples: int
-    ):
-        self._cheap, self._all = limits(filters, CHEAP_SCORES), limits(filters)
-        self._limited = list(dict.fromkeys(limit.score.name for limit in self._all))
-        self._taken = _taken_later(run)
-        caption = run.settings.get("caption") or {}
-        self._recaptioned = bool(caption.get("replace")) and run.stages.get("caption") == "run"
-        self._compares = run.stages.get("near_dedup") == "run"
-        self._changed, self._examples = changed, examples
-        self._stopped = stopped
+    def __init__(self, judge: _Judge, run: RunInfo, changed: Sequence[Limit], examples: int):
+        self._judge, self._changed, self._examples = judge, changed, examples
+        self._compares = "run" in (run.stages.get("near_dedup"), run.stages.get("semantic_dedup"))
+        self.columns = judge.columns
         self.result = WhatIf(near={limit.reason: ([], []) for limit in changed})
-        self.columns = [
-            "clip_id", "state", "stage", "reason", "duplicate_of", "start_s", "end_s",
-            *(f"score_{name}" for name in self._limited),
-        ]  # fmt: skip
 
     def add(self, table: pa.Table) -> None:
         """Counts the rows of a table before and after."""
-        outcomes, codes = _outcomes(table)
-        classes = np.array([_class_of(outcome) for outcome in outcomes], dtype=int)[codes]
-        scores = Columns.of(table, self._limited)
-        new = self._decide(table, scores, classes)
+        all_limits = self._judge.limits
+        outcomes, codes = outcomes_of(table)
+        fates = fates_of(outcomes, codes)
+        scores = self._judge.scores(table)
+        new = self._judge.decide(table, scores, fates)
         lengths = _microseconds(table)
         _count(self.result.before, outcomes, codes, lengths)
-        names = [*(_filtered(limit) for limit in self._all), _KEPT, _NEEDS]
+        names = [*(_filtered(limit) for limit in all_limits), _KEPT, _NEEDS]
         stays = new == _STAYS
         _count(self.result.after, outcomes, codes[stays], lengths[stays])
         _count(self.result.after, names, new[~stays], lengths[~stays])
         was = np.array([outcome == _KEPT for outcome in outcomes], dtype=bool)[codes]
-        now = (new == len(self._all)) | (stays & was)
+        now = (new == len(all_limits)) | (stays & was)
         _add(self.result.gained, now & ~was, lengths)
         _add(self.result.lost, was & ~now, lengths)
         if self._compares:
-            self.result.uncompared += int((now & np.isin(classes, (_STOPPED, _COPY))).sum())
-        passing = now | (new == len(self._all) + 1)
+            self.result.uncompared += int((now & np.isin(fates, _EARLY_ENDS)).sum())
+        passing = now | (new == len(all_limits) + 1)
         for limit in self._changed:
-            self._note_near(table, scores, limit, passing, new == self._all.index(limit))
-
-    def _decide(self, table: pa.Table, scores: Columns, classes: np.ndarray) -> np.ndarray:
-        """(rows,) int: number of the limit that stops a clip, then that of kept, of needs_scoring, or `_STAYS`."""
-        kept, needs, rows = len(self._all), len(self._all) + 1, table.num_rows
-        early = np.isin(classes, (_STOPPED, _COPY))
-        unknown = {
-            name: early & (~scores.there[name] | (self._recaptioned and name == "caption_words"))
-            for name in self._limited
-            if name in self._taken
-        }
-        cheap = first_missed(scores, self._cheap, rows)
-        missed = first_missed(scores, self._all, rows, unknown)
-        full = np.where(cheap >= 0, self._renumber(cheap), missed)
-        waiting = np.zeros(rows, dtype=bool)
-        for mask in unknown.values():
-            waiting |= mask
-        new = np.where(full >= 0, full, np.where(waiting, needs, kept))
-        copies_stay = (classes == _COPY) & (cheap < 0) & ~self._orphaned(table, classes)
-        uncut_stay = (classes == _UNCUT) & (full < 0)
-        broken_stay = (classes == _BROKEN) & (cheap < 0)  # a model failed on it: its scores say nothing
-        new[(classes == _FIXED) | copies_stay | uncut_stay | broken_stay] = _STAYS
-        return new
-
-    def _renumber(self, cheap: np.ndarray) -> np.ndarray:
-        """Numbers of cheap limits as those among all of them."""
-        return np.array([*(self._all.index(limit) for limit in self._cheap), -1], dtype=int)[cheap]
-
-    def _orphaned(self, table: pa.Table, classes: np.ndarray) -> np.ndarray:
-        """Copies of clips that are now stopped before they meet."""
-        if not len(self._stopped) or not (classes == _COPY).any():
-            return np.zeros(table.num_rows, dtype=bool)
-        hits = pc.is_in(table["duplicate_of"], value_set=self._stopped)
-        return np.asarray(hits.to_numpy(zero_copy_only=False), dtype=bool)
+            self._note_near(table, scores, limit, passing, new == all_limits.index(limit))
 
     def _note_near(
         self, table: pa.Table, scores: Columns, limit: Limit, passing: np.ndarray, missing: np.ndarray
@@ -233,40 +258,13 @@ class _Replay:
             side[:] = sorted(side)[: self._examples]
 
 
-def _taken_later(run: RunInfo) -> frozenset[str]:
-    """Scores that a stage of this run takes after the cheap filters and the search for copies."""
-    return frozenset(
-        score.name for score in SCORES if score.stage not in CHEAP_STAGES and run.stages.get(score.stage) == "run"
-    )
-
-
-def _class_of(outcome: Outcome) -> int:
-    state, stage, reason = outcome
-    if state == ClipState.DUPLICATE:
-        return _COPY
-    if state == ClipState.FILTERED:
-        score = _BY_REASON.get(reason)
-        if score is None or score.stage != stage:  # too short to be a clip, taken down: no limit changes that
-            return _FIXED
-        return _STOPPED if stage in CHEAP_STAGES else _THROUGH
-    if state == ClipState.FAILED:
-        return _UNCUT if stage == "cut" else _BROKEN
-    return _THROUGH
+def fates_of(outcomes: Sequence[Outcome], codes: np.ndarray) -> np.ndarray:
+    """(rows,) the fate of each row, from its outcome."""
+    return np.array([fate_of(outcome) for outcome in outcomes], dtype=int)[codes]
 
 
 def _filtered(limit: Limit) -> Outcome:
     return (ClipState.FILTERED, limit.score.stage, limit.reason)
-
-
-def _outcomes(table: pa.Table) -> tuple[list[Outcome], np.ndarray]:
-    """The distinct outcomes of a table, and which of them each row has."""
-    joined = pc.binary_join_element_wise(table["state"], table["stage"], table["reason"], "\x1f").combine_chunks()
-    encoded = joined.dictionary_encode()
-    distinct: list[Outcome] = []
-    for text in encoded.dictionary.to_pylist():
-        state, stage, reason = text.split("\x1f")
-        distinct.append((state, stage, reason))
-    return distinct, encoded.indices.to_numpy(zero_copy_only=False).astype(int)
 
 
 def _microseconds(table: pa.Table) -> np.ndarray:
