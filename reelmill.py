@@ -54,6 +54,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "models": (
         Command("train video-tokenizer", "training.video_tokenizer:main", "a MAGVIT-v2 tokenizer from clips"),
         Command("train audio-tokenizer", "training.audio_tokenizer:main", "a SoundStream tokenizer from clips"),
+        Command("train motion-tokenizer", "training.motion_tokenizer:main", "Video-LaVIT's motion codes from clips"),
         Command(
             "train lm", "training.lm_train:main", "the language model from token shards", "training.settings:TRAIN_LM"
         ),

@@ -28,7 +28,7 @@ class MotionConfig:
     Attributes:
         width: D, of the transformer.
         heads: attention heads.
-        blocks_per_stage: blocks before each of the four reductions, and after each of the four enlargements.
+        blocks: blocks before each of the four reductions, and after each of the four enlargements (in reverse).
         mlp_ratio: hidden width of the MLPs, in units of `width`.
         frames: of the maps; a multiple of 8.
         height: rows of the maps; a multiple of 4.
@@ -40,7 +40,7 @@ class MotionConfig:
 
     width: int = 512
     heads: int = 8
-    blocks_per_stage: int = 3
+    blocks: tuple[int, int, int, int] = (3, 3, 3, 3)
     mlp_ratio: int = 4
     frames: int = 24
     height: int = 20
@@ -52,6 +52,8 @@ class MotionConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not split into {self.heads} attention heads")
+        if len(self.blocks) != len(STRIDES) or min(self.blocks) < 0:
+            raise ValueError(f"blocks {self.blocks}: four numbers, one for each of the reductions {STRIDES}")
         if self.frames % 8 or self.height % 4 or self.map_width % 4:
             raise ValueError(f"maps of {self.shape}: frames must be a multiple of 8, the sides multiples of 4")
 
@@ -73,10 +75,11 @@ class MotionConfig:
             raise ValueError(
                 f"unknown motion tokenizer settings {sorted(unknown)}; known: {sorted(cls.__dataclass_fields__)}"
             )
-        return cls(**fields)
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
 
 
-TINY = MotionConfig(width=64, heads=4, blocks_per_stage=1, decay=0.99)
+# Quick enough for a CPU: no attention among all 720 cells of a frame, where most of the work would be.
+TINY = MotionConfig(width=64, heads=4, blocks=(0, 1, 1, 2), decay=0.99)
 BASE = MotionConfig()
 SIZES = {"tiny": TINY, "base": BASE}
 
@@ -137,15 +140,15 @@ def _odd(stride: int) -> int:
     return 3 if stride > 1 else 1
 
 
-def _stage(config: MotionConfig) -> list[nn.Module]:
-    return [SpaceTimeBlock(config.width, config.heads, config.mlp_ratio) for _ in range(config.blocks_per_stage)]
+def _stage(config: MotionConfig, number: int) -> list[nn.Module]:
+    return [SpaceTimeBlock(config.width, config.heads, config.mlp_ratio) for _ in range(config.blocks[number])]
 
 
 def build_encoder(config: MotionConfig) -> nn.Sequential:
     """Maps B 24 20 36 2 → latents B 3 5 9 K."""
     layers: list[nn.Module] = [nn.Linear(2, config.width), Positions(config.shape, config.width)]
-    for stride in STRIDES:
-        layers += [*_stage(config), Resize(config.width, stride, up=False)]
+    for number, stride in enumerate(STRIDES):
+        layers += [*_stage(config, number), Resize(config.width, stride, up=False)]
     head = [nn.Linear(config.width, config.width), nn.Tanh(), nn.Linear(config.width, config.code_width)]
     return nn.Sequential(*layers, nn.LayerNorm(config.width), *head)
 
@@ -153,8 +156,8 @@ def build_encoder(config: MotionConfig) -> nn.Sequential:
 def build_decoder(config: MotionConfig) -> nn.Sequential:
     """Latents B 3 5 9 K → maps B 24 20 36 2."""
     layers: list[nn.Module] = [nn.Linear(config.code_width, config.width), Positions(config.grid, config.width)]
-    for stride in reversed(STRIDES):
-        layers += [Resize(config.width, stride, up=True), *_stage(config)]
+    for number, stride in reversed(list(enumerate(STRIDES))):
+        layers += [Resize(config.width, stride, up=True), *_stage(config, number)]
     return nn.Sequential(*layers, nn.LayerNorm(config.width), nn.Linear(config.width, 2))
 
 

@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,20 @@ def motion_map(frames: np.ndarray) -> np.ndarray:
 def pixels_per_frame(motion: np.ndarray, height: int, width: int) -> np.ndarray:
     """A motion map (… 2) in pixels of a frame of that size: the inverse of its scaling."""
     return motion * _DEVIATION * np.array([width, height], np.float32)
+
+
+def motion_pictures(motion: np.ndarray, scale: int = 8, brightest: float = 3.0) -> np.ndarray:
+    """Motion maps (T rows columns 2) as colours: uint8 (T H W 3), each cell `scale` x `scale` pixels.
+
+    The hue is the direction (red to the right, then yellow-green down, cyan to the left, violet up); what does not move
+    is white, and motion of `brightest` or more has its full colour.
+    """
+    speed = np.hypot(motion[..., 0], motion[..., 1])
+    angle = np.degrees(np.arctan2(motion[..., 1], motion[..., 0])) % 360
+    full = np.clip(speed / brightest, 0, 1) * 255
+    colours = np.stack([angle / 2, full, np.full_like(full, 255)], axis=-1).round().astype(np.uint8)
+    rows = [cv2.cvtColor(frame, cv2.COLOR_HSV2RGB) for frame in colours]
+    return np.stack(rows).repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 def block_motion(frames: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from tokenize_shards.motion_vectors import FRAMES, block_motion, motion_map, pix
 torch.set_num_threads(1)
 
 DIRECTIONS = {"right": (5, 0), "left": (-5, 0), "down": (0, 4), "up": (0, -4), "slanting": (3, -3), "still": (0, 0)}
-SMALL = MotionConfig(width=32, heads=2, blocks_per_stage=1, codebook_size=64, code_width=8)
+SMALL = MotionConfig(width=32, heads=2, blocks=(1, 1, 1, 1), codebook_size=64, code_width=8)
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
