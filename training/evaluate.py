@@ -1,4 +1,4 @@
-"""`reelmill evaluate`: figures of a language model on held-out clips, with the protocol written beside them."""
+"""`reelmill evaluate`: figures of a model on held-out clips, with the protocol written beside them."""
 
 import itertools
 import json
@@ -19,15 +19,18 @@ from tokenize_shards.base import default_device
 from training.baselines import CodeBaselines
 from training.batches import BatchLoader, BatchSettings
 from training.decoding import choose_ids
+from training.evaluate_sets import SetEvaluation
 from training.evaluate_settings import EVALUATE, EvaluateSettings
+from training.evaluate_super_resolution import UpscalerEvaluation
 from training.generate_inputs import Format, model_format
 from training.generation import Generator
 from training.lm import LmOutput, ReelLm, TensorBatch, to_tensors
 from training.lm_train import KIND_NAMES, MEMBERS, draw_given, grouping
-from training.metrics import binomial_p, psnr_db, ssim
-from training.model_folder import Tokenizers, load_model
+from training.metrics import binomial_p, compared, mean_figures, psnr_db
+from training.model_folder import Tokenizers, load_model, model_type
 from training.sequences import MOTION, SPECIAL, VISUAL, collate, missing
 from training.shards import ShardDataset
+from training.super_resolution import SuperResolutionConfig
 
 MAX_BASELINE_CLIPS = 20_000
 
@@ -56,6 +59,9 @@ class Evaluation:
         if "continue" in self.tasks and self.settings.generate:
             fmt = model_format(self.model, self.generator.tokenizers, None)
             found["future"] = self.future_figures(samples, fmt)
+        if self.settings.features.wanted:
+            fmt = model_format(self.model, self.generator.tokenizers, None)
+            found["sets"] = SetEvaluation(self.settings, self.generator, fmt).figures(samples)
         protocol = {**settings_dict(self.settings), "samples": len(samples), "formats": self.model.config.formats}
         return {**found, "protocol": protocol, "tokenizers": self.expected}
 
@@ -138,32 +144,49 @@ class Evaluation:
 
     @torch.inference_mode()
     def caption_figures(self, samples: Sequence[TokenSample]) -> dict[str, float]:
-        """How often a clip's own caption gives it the lower loss than the caption of another clip."""
-        wins = trials = 0
-        for sample, other in zip(samples, [*samples[1:], samples[0]], strict=True):
-            if not len(sample.arrays["text"]) or sample.meta.get("caption") == other.meta.get("caption"):
-                continue
-            texts = [sample.arrays["text"], other.arrays["text"]]
-            nats = self.model(self._batch("t2v", [sample, sample], texts=texts)).nll_BO.sum(dim=1)
-            wins, trials = wins + int(nats[0] < nats[1]), trials + 1
-        return {"pairs": trials, "right_share": wins / trials if trials else 0.0, "p": binomial_p(wins, trials)}
+        """How often a clip's own caption gives it the lower loss than the caption of another clip.
+
+        A pair is a clip, all its windows together, and the next clip of another caption.
+        """
+        clips: dict[str, list[TokenSample]] = {}
+        for sample in samples:
+            if len(sample.arrays["text"]):
+                clips.setdefault(sample.meta["clip_id"], []).append(sample)
+        ordered = [clips[clip_id] for clip_id in sorted(clips)]
+        margins = []
+        for index, windows in enumerate(ordered):
+            own = windows[0].meta["caption"]
+            others = (ordered[(index + step) % len(ordered)][0] for step in range(1, len(ordered)))
+            other = next((sample for sample in others if sample.meta["caption"] != own), None)
+            if other is not None:
+                margins.append(sum(self._caption_margin(window, other) for window in windows))
+        wins = sum(margin > 0 for margin in margins)
+        share = wins / len(margins) if margins else 0.0
+        return {"pairs": len(margins), "right_share": share, "p": binomial_p(wins, len(margins))}
+
+    def _caption_margin(self, sample: TokenSample, other: TokenSample) -> float:
+        """By how many nats the sample's own caption tells it better than the other's."""
+        texts = [sample.arrays["text"], other.arrays["text"]]
+        own, wrong = self.model(self._batch("t2v", [sample, sample], texts=texts)).nll_BO.sum(dim=1).tolist()
+        return wrong - own
 
     def future_figures(self, samples: Sequence[TokenSample], fmt: Format) -> dict[str, float]:
         """PSNR and SSIM of generated futures against the decoded truth, beside copying the last given frame."""
         given = fmt.given(self.settings.given_s)
         first = fmt.frames_of(given)
         random = torch.Generator().manual_seed(self.settings.seed)
-        figures: dict[str, list[float]] = {"psnr_db": [], "copy_psnr_db": [], "ssim": [], "copy_ssim": []}
         chosen = [sample for sample in samples if sample.arrays["video"].shape == fmt.grid][: self.settings.generate]
-        for sample in chosen:
-            done = self.generator.complete("continue", [sample], self.settings.sampling, random, given=given)[0]
-            made, truth = (self.generator.frames(each.arrays["video"]) for each in (done, sample))
-            copied = np.repeat(truth[first - 1 : first], len(truth) - first, axis=0)
-            for name, video in (("", made[first:]), ("copy_", copied)):
-                figures[f"{name}psnr_db"].append(psnr_db(video, truth[first:]))
-                figures[f"{name}ssim"].append(ssim(video, truth[first:]))
-        means = {name: float(np.mean(values)) for name, values in figures.items() if values}
-        return {**means, "samples": len(chosen), "given_frames": first, "frames": fmt.num_frames}
+        rows = []
+        for start in range(0, len(chosen), self.settings.batch_size):
+            part = chosen[start : start + self.settings.batch_size]
+            done = self.generator.complete("continue", part, self.settings.sampling, random, given=given)
+            for finished, sample in zip(done, part, strict=True):
+                made, truth = (self.generator.frames(each.arrays["video"])[first:] for each in (finished, sample))
+                last = self.generator.frames(sample.arrays["video"][:given])[-1:]
+                copied = np.repeat(last, len(truth), axis=0)
+                better = {"better_share": float(psnr_db(made, truth) > psnr_db(copied, truth))}
+                rows.append({**compared(made, truth), **compared(copied, truth, "copy_"), **better})
+        return {**mean_figures(rows), "samples": len(rows), "given_frames": first, "frames": fmt.num_frames}
 
 
 def _summary(pairs: Sequence[tuple[float, bool]]) -> dict[str, float]:
@@ -175,7 +198,7 @@ def _summary(pairs: Sequence[tuple[float, bool]]) -> dict[str, float]:
 
 
 def table_of(figures: dict[str, Any]) -> Table:
-    """The figures for a person."""
+    """The figures of tokens for a person."""
     table = Table("task / tokens", "nats", "bits", "accuracy", "tokens")
     for name, row in figures["tokens"].items():
         table.add_row(name, f"{row['nats']:.3f}", f"{row['bits']:.3f}", f"{row['accuracy']:.3f}", str(row["tokens"]))
@@ -188,16 +211,21 @@ def main(argv: list[str]) -> int:
     """`reelmill evaluate …`."""
     settings, _ = EVALUATE.parse(argv)
     console = Console()
-    evaluation = Evaluation(settings)
+    evaluation: Evaluation | UpscalerEvaluation
+    if model_type(settings.model) == SuperResolutionConfig.model_type:
+        evaluation = UpscalerEvaluation(settings)
+    else:
+        evaluation = Evaluation(settings)
     figures = evaluation.figures()
     output = settings.output or str(evaluation.folder / "evaluation.json")
     storage.makedirs(str(Path(output).parent))
     text = json.dumps(figures, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     storage.write_bytes_atomic(output, text.encode())
-    console.print(table_of(figures))
-    for name in ("captions", "future"):
-        if name in figures:
-            words = [f"{key} {value:.4g}" for key, value in figures[name].items()]
-            console.print(f"{name}: " + ", ".join(words), soft_wrap=True)
+    if "tokens" in figures:
+        console.print(table_of(figures))
+    for name in sorted(figures.keys() - {"tokens", "baselines", "tokenizers", "protocol"}):
+        values = {key: row["value"] if isinstance(row, dict) else row for key, row in figures[name].items()}
+        words = [f"{key} {value:.4g}" for key, value in values.items()]
+        console.print(f"{name}: " + ", ".join(words), soft_wrap=True)
     console.print(f"figures of {figures['protocol']['samples']} samples in {output}", soft_wrap=True)
     return 0

@@ -1,6 +1,7 @@
 """Figures of merit: PSNR, SSIM, the Fréchet distance, and the sign test of paired comparisons."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,6 +22,32 @@ def ssim(made_THWC: np.ndarray, truth_THWC: np.ndarray) -> float:
     )
     value = structural_similarity_index_measure(made, truth, data_range=255.0)
     return float(value if isinstance(value, torch.Tensor) else value[0])
+
+
+def compared(made_THWC: np.ndarray, truth_THWC: np.ndarray, name: str = "") -> dict[str, float]:
+    """PSNR and SSIM of pictures against the truth, as NAMEpsnr_db and NAMEssim."""
+    return {f"{name}psnr_db": psnr_db(made_THWC, truth_THWC), f"{name}ssim": ssim(made_THWC, truth_THWC)}
+
+
+def mean_figures(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure over samples."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
+
+
+def inception_score(probabilities_NK: np.ndarray) -> float:
+    """exp of the mean KL(p(y|x) ‖ p(y)): 1 where all samples look alike, K where they share K classes evenly."""
+    p = probabilities_NK.astype(np.float64)
+    if p.ndim != 2 or len(p) < 1 or not np.allclose(p.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(f"probabilities of shape {p.shape} do not sum to 1 by row; give those of a softmax")
+    marginal = p.mean(axis=0)
+    ratio = np.divide(p, marginal, out=np.ones_like(p), where=p > 0)
+    return float(np.exp((p * np.log(ratio)).sum(axis=1).mean()))
+
+
+def clip_similarity(frames_TD: np.ndarray, text_D: np.ndarray) -> float:
+    """CLIPSIM of one clip: the mean cosine of its frames' embeddings and its caption's."""
+    frames = frames_TD / np.linalg.norm(frames_TD, axis=1, keepdims=True)
+    return float((frames @ (text_D / np.linalg.norm(text_D))).mean())
 
 
 def frechet_distance(first_ND: np.ndarray, second_ND: np.ndarray) -> float:

@@ -105,6 +105,22 @@ def find_members(sample: TokenSample, settings: SuperResolutionSettings) -> tupl
     return members[0], members[1]
 
 
+def members_of_formats(sample: TokenSample, formats: dict[str, Any]) -> tuple[str, str]:
+    """Names of the low- and high-resolution codes, by the grids that a model was trained on.
+
+    Raises:
+        ValueError: the sample has not both.
+    """
+    grids = {name: list(array.shape) for name, array in sample.arrays.items() if name.startswith("video")}
+    names = [next((name for name in grids if grids[name] == formats.get(size)), None) for size in ("low", "high")]
+    if names[0] is None or names[1] is None:
+        raise ValueError(
+            f"the model goes from {formats.get('low')} tokens to {formats.get('high')}; the shards hold "
+            f"{', '.join(map(str, grids.values()))}: tokenize with the resolutions it was trained on"
+        )
+    return names[0], names[1]
+
+
 def make_model(settings: SuperResolutionSettings, dataset: ShardDataset) -> tuple[SuperResolution, tuple[str, str]]:
     """A model with fresh weights, and the members it reads; the weights are a function of the seed."""
     info, sizes, sample = dataset.info, settings.model, dataset[0]

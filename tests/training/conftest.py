@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from schemas.shards import DatasetInfo
 from tests.tokenize_shards import tiny_models
@@ -21,6 +22,8 @@ from tokenize_shards.settings import (
     VideoTokenSettings,
 )
 from tokenize_shards.writer import members_of, write_dataset, write_shard
+from training.lm_train import train as train_lm
+from training.settings import LmModelSettings, LmSettings, LoopSettings
 
 torch.set_num_threads(1)
 
@@ -64,3 +67,13 @@ def token_data(tmp_path_factory: pytest.TempPathFactory) -> TokenData:
     write_dataset(str(tokens), replace(info), tokenizer.empty_caption)
     assert Fraction(*samples[0].meta["fps"]) == 8
     return TokenData(tokens, clips)
+
+
+@pytest.fixture(scope="session")
+def one_step_lm(token_data: TokenData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny language model that was trained for one step."""
+    output = tmp_path_factory.mktemp("one-step-lm")
+    sizes = LmModelSettings(width=32, layers=1, heads=2, mlp_width=32)
+    loop = LoopSettings(steps=1, batch_size=2, device="cpu", save_every=0)
+    train_lm(LmSettings(data=str(token_data.folder), output=str(output), model=sizes, loop=loop), Console(quiet=True))
+    return output

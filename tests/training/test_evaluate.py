@@ -5,14 +5,13 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 
 from reelmill import main as reelmill
 from training.baselines import CodeBaselines, fit_mixture
-from training.lm_train import train as train_lm
 from training.metrics import binomial_p, frechet_distance, psnr_db, ssim
-from training.settings import LmModelSettings, LmSettings, LoopSettings
+from training.settings import LoopSettings, SuperResolutionModelSettings, SuperResolutionSettings
+from training.super_resolution_train import train as train_super_resolution
 
 
 def test_psnr_of_known_errors():
@@ -71,14 +70,11 @@ def test_unigram_is_a_distribution():
     assert np.exp(-nats).sum() == pytest.approx(1.0)
 
 
-def test_evaluation_from_the_command_line(token_data, tmp_path):
-    torch.manual_seed(0)
-    sizes = LmModelSettings(width=32, layers=1, heads=2, mlp_width=32)
-    loop = LoopSettings(steps=1, batch_size=2, device="cpu", save_every=0)
-    train_lm(LmSettings(data=str(token_data.folder), output=str(tmp_path), model=sizes, loop=loop), Console(quiet=True))
-    arguments = ["--split", "train", "--generate", "1", "--device", "cpu"]
-    assert reelmill(["evaluate", "--model", str(tmp_path), "--data", str(token_data.folder), *arguments]) == 0
-    figures = json.loads((tmp_path / "evaluation.json").read_text())
+def test_evaluation_from_the_command_line(one_step_lm, token_data, tmp_path):
+    output = tmp_path / "figures.json"
+    arguments = ["--split", "train", "--generate", "1", "--device", "cpu", "--output", str(output)]
+    assert reelmill(["evaluate", "--model", str(one_step_lm), "--data", str(token_data.folder), *arguments]) == 0
+    figures = json.loads(output.read_text())
     assert figures["tokens"]["t2v/visual"]["tokens"] == 3 * 80
     assert figures["tokens"]["v2a/audio"]["tokens"] == 3 * 424
     assert figures["tokens"]["t2v/visual"]["nats"] == pytest.approx(math.log(2**18), abs=0.5)
@@ -86,3 +82,17 @@ def test_evaluation_from_the_command_line(token_data, tmp_path):
     assert figures["future"]["samples"] == 1
     assert 0 < figures["future"]["psnr_db"] < 99
     assert figures["protocol"]["samples"] == 3
+
+
+def test_super_resolution_is_judged_beside_bicubic(token_data, tmp_path):
+    small = SuperResolutionModelSettings(width=16, blocks=1, heads=2, windows=[[1, 0, 2], [1, 2, 0], [0, 4, 4]])
+    loop = LoopSettings(steps=1, batch_size=2, device="cpu", save_every=0)
+    settings = SuperResolutionSettings(data=str(token_data.folder), output=str(tmp_path), model=small, loop=loop)
+    train_super_resolution(settings, Console(quiet=True))
+    arguments = ["--split", "all", "--generate", "2", "--upsampling.steps", "2", "--device", "cpu"]
+    assert reelmill(["evaluate", "--model", str(tmp_path), "--data", str(token_data.folder), *arguments]) == 0
+    figures = json.loads((tmp_path / "evaluation.json").read_text())
+    assert set(figures["masked"]) == {"nats", "nats_with_another_low", "nats_without_low", "tokens"}
+    assert figures["masked"]["nats"] == pytest.approx(math.log(2**18), abs=0.5)
+    assert set(figures["pixels"]) == {"psnr_db", "ssim", "bicubic_psnr_db", "bicubic_ssim", "samples"}
+    assert figures["pixels"]["samples"] == 2 and figures["protocol"]["samples"] == 4
