@@ -12,11 +12,12 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
 from beam_jobs.flow import SourceResult
-from beam_jobs.isolation import attempt
+from beam_jobs.isolation import PASSING, attempt
 from beam_jobs.job import CurateJob
 from beam_jobs.media_calls import analyze
 from beam_jobs.metrics import StageMetrics
 from beam_jobs.record_json import from_json, to_json
+from beam_jobs.unchanged import file_state
 from beam_jobs.units import SCRATCH, Units
 from curation.candidates import CAPTION_SCORES, with_caption
 from curation.settings import CurateSettings
@@ -25,8 +26,6 @@ from media.fetch import LocalMedia, fetch, file_name
 from media.fetch_cache import FetchCache
 from schemas.identity import fingerprint
 from schemas.records import Analysis, Caption, Clip, Source, Verdict, failed
-
-_PASSING = frozenset({"internal_error", "timed_out", "decoder_died"})  # failures that another run may not meet
 
 Analyze = Callable[[Source, LocalMedia, CurateSettings], Analysis]
 
@@ -95,18 +94,7 @@ def scratch_folder(job: CurateJob) -> str | None:
 
 def fetch_fp(uri: str) -> str:
     """Fingerprint of the unit that holds an address's content hash."""
-    return fingerprint("fetch", uri, *_file_state(uri))
-
-
-def _file_state(uri: str) -> tuple[int, ...]:
-    """Size and time of change of a local file; nothing for what is elsewhere or missing."""
-    if not storage.is_local(uri):
-        return ()
-    try:
-        state = Path(uri.removeprefix("file://")).stat()
-    except OSError:
-        return ()
-    return state.st_size, state.st_mtime_ns
+    return fingerprint("fetch", uri, *file_state(uri))
 
 
 def analyze_address(
@@ -165,7 +153,7 @@ def _fresh(source: Source, media: SourceMedia, job: CurateJob, analyze: Analyze)
     fp = analysis_fp(source, local.content_sha256, job)
     outcome = attempt("analyze", lambda: analyze(source, local, job.settings))
     if isinstance(outcome, Verdict):
-        if outcome.reason not in _PASSING:
+        if outcome.reason not in PASSING:
             refusal = {"reason": outcome.reason, "detail": outcome.detail}
             job.units.put("analyze", fp, json.dumps({"rejected": refusal}, sort_keys=True).encode())
         return outcome

@@ -1,53 +1,15 @@
 """`reelmill curate`: raw video in; clip shards, a ledger of everything, and a report out."""
 
-import logging
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
-
-from beam_jobs import curate_pipeline
-from beam_jobs.clip_shards import CLIPS, products, standing_clips
-from beam_jobs.code_version import library_version
-from beam_jobs.job import CurateJob, stages_run
-from beam_jobs.ledger import CLIPS_LEDGER, LEDGER, part_name, write_part
-from beam_jobs.metrics import counters, timings
-from beam_jobs.outcome import (
-    check_conservation,
-    clear_outcome,
-    plural,
-    read_names,
-    read_outcome,
-    read_shards,
-    too_many_failures,
-)
-from beam_jobs.plan import print_plan
-from beam_jobs.previews import PREVIEWS
-from beam_jobs.products import Products
-from beam_jobs.progress import Progress, log
-from beam_jobs.run_pipeline import run
-from beam_jobs.runner import beam_options
-from beam_jobs.sources import write_parts
-from beam_jobs.units import SCRATCH, Units
+from beam_jobs.job import CurateJob, versions
+from beam_jobs.run_lock import only_run
+from beam_jobs.unchanged import key_of, unchanged
 from curation.manifest import read_sources
-from curation.quantiles import quantiles
-from curation.removals import removal_files
-from curation.report import build_report
 from curation.settings import CURATE, CurateSettings
-from media import storage
-from media.ffmpeg import ffmpeg_path, ffmpeg_version
-from schemas.arrow import CLIPS_SCHEMA
 from schemas.records import Source
-from schemas.run import ClipShard, RunInfo
-
-logger = logging.getLogger(__name__)
-
-_OF_CLIPS = ("embedding", "aesthetic_embedding", "aesthetic", "nsfw", "caption", "clip_score", "cut")
-UNITS = {"analyze": "videos", **dict.fromkeys(_OF_CLIPS, "clips"), "shards": "shards"}
-_LIBRARIES = ("reelmill", "av", "opencv-python-headless", "scenedetect-headless", "numpy", "pyarrow", "torch")
-_MODEL_LIBRARIES = ("transformers", "open_clip_torch", "onnxruntime")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,36 +31,30 @@ def curate(settings: CurateSettings, flags: Sequence[str]) -> int:
         RuntimeError: the job broke.
     """
     sources, excluded = read_sources(settings), read_excluded(settings)
-    options = beam_options(flags, len(sources))
+    options = _options(flags, len(sources)) if flags else None
     job = CurateJob.of(settings)
     if settings.plan:
+        from beam_jobs.plan import print_plan
+
         print_plan(job, sources)
         return 0
-    began = time.monotonic()
-    counts = run_job(job, options, sources, excluded)
-    return finish(job, counts, len(sources), time.monotonic() - began)
+    with only_run(job.settings.output):
+        key = key_of(
+            (job.fingerprints, job.shown, job.removals.rows, job.folder, versions(settings)), (*sources, *excluded)
+        )
+        finished = unchanged(job.settings.output, "run.json", key)
+        if finished is not None:
+            print(f"nothing to do: all is finished and in its place\n{finished.summary}", flush=True)
+            return finished.status
+        from beam_jobs.curate_run import run_whole  # Beam takes seconds to import: only where it runs
+
+        return run_whole(job, options or _options(flags, len(sources)), sources, excluded, key)
 
 
-def run_job(
-    job: CurateJob, options: PipelineOptions, sources: Sequence[Source], excluded: Sequence[Source] = ()
-) -> dict[str, int]:
-    """Runs the pipeline to its end; returns its counters.
+def _options(flags: Sequence[str], num_inputs: int) -> Any:
+    from beam_jobs.runner import beam_options
 
-    Args:
-        excluded: inputs of the evaluation set.
-
-    Raises:
-        RuntimeError: it broke; what is finished stays, and the same command goes on from there.
-    """
-    storage.makedirs(job.units.root)
-    standing = standing_clips(job)
-    products(job).sweep()
-    clear_outcome(job.units)
-    parts, excluded_parts = write_parts(job.units, sources), write_parts(job.units, excluded)
-    pipeline = beam.Pipeline(options=options)
-    curate_pipeline.build(pipeline, job, parts, standing, excluded_parts)
-    with Progress(job.units, {"analyze": len({source.uri for source in sources})}):
-        return counters(run(pipeline))
+    return beam_options(flags, num_inputs)
 
 
 def read_excluded(settings: CurateSettings) -> list[Source]:
@@ -108,89 +64,3 @@ def read_excluded(settings: CurateSettings) -> list[Source]:
         ValueError, FileNotFoundError: it is not there or cannot be read.
     """
     return read_sources(replace(settings, input=settings.exclude, limit=None)) if settings.exclude else []
-
-
-def finish(job: CurateJob, counts: Mapping[str, int], num_inputs: int, wall_s: float) -> int:
-    """Checks the sums, tidies the output folder, writes run.json and the report; returns the exit status."""
-    files = products(job)
-    sums = read_outcome(job.units, "counts")
-    check_conservation(sums, num_inputs)
-    shards = read_shards(job.units) if job.settings.clips.mode == "encode" else []
-    _tidy(files, shards, sums, job.settings)
-    storage.write_bytes_atomic(files.path("timings.json"), timings(dict(counts), wall_s, UNITS))
-    files.commit(run_info(job, sums, shards).to_json())
-    storage.remove(storage.join(job.units.root, SCRATCH))
-    build_report(job.settings.output)
-    log(summary(sums, job.settings.output))
-    return _status(sums, job.settings)
-
-
-def _tidy(files: Products, shards: Sequence[ClipShard], sums: Mapping[str, int], settings: CurateSettings) -> None:
-    """Removes what an earlier plan left behind, and writes the tables that have no rows."""
-    files.keep_only(CLIPS, "clips-*.tar", [f"{CLIPS}/{shard.name}" for shard in shards])
-    if not sums.get("clips"):
-        write_part(files, part_name(CLIPS_LEDGER, 0), [], CLIPS_SCHEMA, curate_pipeline.CLIP_ORDER)
-    names = [*read_names(Units.of(files.output), "files"), *([] if sums.get("clips") else [part_name(CLIPS_LEDGER, 0)])]
-    files.keep_only(LEDGER, "*.parquet", [*names, *removal_files(files.output)])
-    files.keep_only(PREVIEWS, "*.tar", names)
-
-
-def run_info(job: CurateJob, sums: Mapping[str, int], shards: Sequence[ClipShard]) -> RunInfo:
-    """`run.json`. Equal runs give equal bytes, wherever they lie: the output folder is not in it."""
-    settings = job.settings
-    stages = stages_run(settings)
-    libraries = [*_LIBRARIES, *_MODEL_LIBRARIES]
-    versions = {name: library_version(name) for name in libraries}
-    versions["ffmpeg"] = ffmpeg_version(ffmpeg_path(settings.ffmpeg))
-    return RunInfo(
-        command="curate",
-        settings=job.shown,
-        versions=versions,
-        fingerprints=dict(job.fingerprints),
-        stages=stages,
-        counts={name: value for name, value in {**sums, **_excluded(job)}.items() if not name.startswith("us.")},
-        shards=list(shards),
-        thresholds=read_outcome(job.units, "thresholds") if quantiles(settings.filters) else {},
-        hours={name: sums.get(f"us.{name}", 0) / 3.6e9 for name in ("sources", "candidates", "kept")},
-    )
-
-
-def _excluded(job: CurateJob) -> dict[str, int]:
-    """What became of the inputs of the evaluation set; one that failed bars nothing, which a person should know."""
-    counts: dict[str, int] = read_outcome(job.units, "excluded") if job.settings.exclude else {}
-    failed = counts.get("exclude.failed", 0)
-    if failed:
-        log(f"warning: {plural(failed, 'input')} of {job.settings.exclude} could not be read and bars nothing")
-    return counts
-
-
-def summary(sums: Mapping[str, int], output: str) -> str:
-    """The last line: `11 videos: 11 done · 143 clips: 120 kept (3.2 min), 23 filtered → OUT (report.html)`."""
-    sources = [
-        f"{sums[f'sources.{state}']} {state}"
-        for state in ("done", "duplicate", "failed")
-        if sums.get(f"sources.{state}")
-    ]
-    clips = [
-        f"{sums[f'clips.{state}']} {state}"
-        for state in ("filtered", "duplicate", "failed")
-        if sums.get(f"clips.{state}")
-    ]
-    minutes = sums.get("us.kept", 0) / 6e7
-    kept = f"{sums.get('clips.kept', 0)} kept ({minutes:.1f} min)"
-    return (
-        f"{plural(sums.get('sources', 0), 'video')}: {', '.join(sources)} · "
-        f"{plural(sums.get('clips', 0), 'clip')}: {', '.join([kept, *clips])} → {output} (report.html)"
-    )
-
-
-def _status(sums: Mapping[str, int], settings: CurateSettings) -> int:
-    failures = sums.get("sources.failed", 0) + sums.get("clips.failed", 0)
-    total = sums.get("sources", 0) + sums.get("clips", 0)
-    if too_many_failures(failures, total, settings.max_failures):
-        log(f"error: {failures} of {total} inputs and clips failed; --max_failures allows {settings.max_failures:g}")
-        return 1
-    if not sums.get("clips.kept"):
-        log("error: nothing was kept; report.html says what became of everything")
-        return 1
-    return 0

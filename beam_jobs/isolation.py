@@ -12,6 +12,9 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+PASSING = frozenset({"internal_error", "timed_out", "decoder_died"})
+"""Reasons that another run may not meet, so that nothing is stored of them."""
+
 _FATAL_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
 _MAX_DETAIL = 500
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from beam_jobs.code_version import code_version
+from beam_jobs.code_version import code_version, library_version
 from beam_jobs.model_fingerprints import model_fingerprints, speech_fingerprint
 from beam_jobs.units import Units
 from curation.removals import Removals, read_removals
@@ -15,6 +15,10 @@ from media.commandline import settings_dict
 from media.ffmpeg import ffmpeg_path, ffmpeg_version
 from schemas.identity import fingerprint
 
+LIBRARIES = (
+    "reelmill", "av", "opencv-python-headless", "scenedetect-headless", "numpy", "pyarrow", "torch", "transformers",
+    "open_clip_torch", "onnxruntime",
+)  # fmt: skip
 DECODE_LIBRARIES = ("av", "opencv-python-headless", "numpy", "decord2")
 
 
@@ -107,6 +111,12 @@ def _analysis_fingerprint(settings: CurateSettings) -> str:
 def cut_fingerprint(settings: CurateSettings) -> str:
     program = ffmpeg_path(settings.ffmpeg)
     return fingerprint(asdict(settings.clips.cut), ffmpeg_version(program), code_version("media.cut", "av"))
+
+
+def versions(settings: CurateSettings) -> dict[str, str]:
+    """What a run was made with, by name."""
+    found = {name: library_version(name) for name in LIBRARIES}
+    return {**found, "ffmpeg": ffmpeg_version(ffmpeg_path(settings.ffmpeg))}
 
 
 def stages_run(settings: CurateSettings) -> dict[str, str]:
