@@ -15,6 +15,7 @@ from beam_jobs.metrics import counters, timings
 from beam_jobs.outcome import clear_outcome, plural, read_names, read_outcome, too_many_failures
 from beam_jobs.products import Products
 from beam_jobs.progress import Progress, log
+from beam_jobs.run_lock import only_run
 from beam_jobs.run_pipeline import run
 from beam_jobs.runner import beam_options
 from beam_jobs.token_shards import products, standing_samples
@@ -36,15 +37,16 @@ def main(argv: Sequence[str]) -> int:
 
     Raises:
         ValueError, FileNotFoundError: wrong usage.
-        RuntimeError: the job broke.
+        RuntimeError: the job broke, or another run is working in the folder.
     """
     settings, flags = TOKENIZE.parse(argv)
     run_of_clips = read_run(settings.input)
     options = beam_options(flags, run_of_clips.counts.get("clips.kept", 1))
     prepared = prepare(settings)
-    began = time.monotonic()
-    counts = run_job(prepared, options)
-    return finish(prepared, counts, time.monotonic() - began)
+    with only_run(prepared.job.settings.output):
+        began = time.monotonic()
+        counts = run_job(prepared, options)
+        return finish(prepared, counts, time.monotonic() - began)
 
 
 def run_job(prepared: Prepared, options: PipelineOptions) -> dict[str, int]:
@@ -132,7 +134,7 @@ def dataset_info(prepared: Prepared, sums: Mapping[str, int], shards: Sequence[S
     return DatasetInfo(
         tokenizers=dict(job.tokenizers),
         resolutions=[size for bucket in video.buckets for size in bucket],
-        num_frames=video.num_frames,
+        num_frames=video.lengths[0],
         fps=(video.rate.numerator, video.rate.denominator),
         counts=dict(sums),
         shards=list(shards),

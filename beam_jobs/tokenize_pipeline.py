@@ -25,6 +25,7 @@ from schemas.arrow import SAMPLES_SCHEMA, TOKENIZED_SCHEMA
 from schemas.identity import fingerprint
 from tokenize_shards.encode_clip import ClipTokenizer
 from tokenize_shards.settings import TokenizeSettings
+from tokenize_shards.writer import TOKEN_COUNTS
 
 SAMPLES = "samples"
 _LIBRARIES = ("torch", "av", "decord2", "opencv-python-headless", "numpy")
@@ -72,6 +73,12 @@ def _placed(settings: TokenizeSettings, folder: str) -> TokenizeSettings:
         video=replace(settings.video, tokenizer=placed(settings.video.tokenizer, folder) or ""),
         audio=replace(settings.audio, tokenizer=placed(settings.audio.tokenizer, folder)),
         text=replace(settings.text, encoder=placed(settings.text.encoder, folder)),
+        motion=replace(settings.motion, tokenizer=placed(settings.motion.tokenizer, folder)),
+        structure=replace(
+            settings.structure,
+            flow=placed(settings.structure.flow, folder),
+            depth=placed(settings.structure.depth, folder),
+        ),
     )
 
 
@@ -126,7 +133,5 @@ def count_sample(row: Mapping[str, Any]) -> list[tuple[str, int]]:
     return [
         ("samples", 1),
         (f"samples.{row['split']}", 1),
-        ("video_tokens", row["num_video_tokens"]),
-        ("audio_tokens", row["num_audio_tokens"]),
-        ("text_states", row["num_text_states"]),
+        *((name, row[f"num_{name}"]) for name in TOKEN_COUNTS),
     ]
