@@ -1,4 +1,6 @@
-"""Token samples back to media: an mp4 with sound for each resolution, a wav, and a contact sheet of them all."""
+"""Token samples back to media: an mp4 with sound for each resolution, one of structure, one of motion in colours, a
+wav, and a contact sheet of them all.
+"""
 
 import io
 import wave
@@ -19,9 +21,11 @@ from schemas.shards import DatasetInfo, TokenizerInfo, TokenSample
 from schemas.states import Rejection
 from tokenize_shards.base import AudioTokenizer, VideoTokenizer, default_device
 from tokenize_shards.inspect_shards import RUN_FILE, clip_samples
-from tokenize_shards.loading import load_audio_tokenizer, load_video_tokenizer
+from tokenize_shards.loading import load_audio_tokenizer, load_motion_tokenizer, load_video_tokenizer
+from tokenize_shards.motion import MotionTokenizer
+from tokenize_shards.motion_vectors import FPS, motion_pictures
 from tokenize_shards.quality import psnr_db
-from tokenize_shards.round_trip import decode_frames, decode_sound
+from tokenize_shards.round_trip import decode_frames, decode_images, decode_motion, decode_sound
 from tokenize_shards.settings import InspectSettings
 
 COLUMNS = 8  # frames of a sample in the contact sheet
@@ -29,29 +33,19 @@ _SHEET_WIDTH = 160  # pixels of one picture there
 
 
 def decode_samples(samples: Sequence[TokenSample], info: DatasetInfo, settings: InspectSettings) -> str:
-    """Writes `KEY_<h>x<w>.mp4`, `KEY.wav` and `contact-sheet.jpg`; returns a sentence of what lies where.
+    """Writes `KEY_<h>x<w>.mp4`, `KEY.wav` and so on, and `contact-sheet.jpg`; returns a sentence of what lies where.
 
     Raises:
         ValueError: the tokenizers at hand are not those that made the tokens.
     """
-    folder, device = settings.decode or ".", default_device(settings.device)
-    video = load_video_tokenizer(settings.video_tokenizer or info.tokenizers["video"].name, device=device)
-    check_tokenizer("video", video, info.tokenizers["video"], "--video_tokenizer")
-    audio = None
-    if "audio" in info.tokenizers:
-        audio = load_audio_tokenizer(settings.audio_tokenizer or info.tokenizers["audio"].name, device=device)
-        check_tokenizer("audio", audio, info.tokenizers["audio"], "--audio_tokenizer")
+    folder, tokenizers = settings.decode or ".", Tokenizers(info, settings)
     originals = _originals(samples, settings.source) if settings.source else {}
     rows: list[np.ndarray] = []
     measured: list[float] = []
     for sample in samples:
-        sound = decode_sound(audio, sample.arrays["audio"], device) if audio and "audio" in sample.arrays else None
-        pictures = {
-            name: decode_frames(video, codes, device)
-            for name, codes in sample.arrays.items()
-            if name.startswith("video") and codes.size
-        }
-        _write(folder, sample, pictures, sound, audio.sample_rate_hz if audio else None)
+        pictures = tokenizers.pictures(sample)
+        _write(folder, sample, pictures, tokenizers)
+        _write_motion(folder, sample, tokenizers)
         finest = max(pictures.values(), key=lambda frames: frames.shape[1])
         if sample.key in originals:
             rows += _row(originals[sample.key])
@@ -66,7 +60,48 @@ def decode_samples(samples: Sequence[TokenSample], info: DatasetInfo, settings: 
     return f"{len(samples)} samples decoded → {folder} · {sheet}{beside}"
 
 
-def check_tokenizer(kind: str, made: VideoTokenizer | AudioTokenizer, info: TokenizerInfo, flag: str) -> None:
+class Tokenizers:
+    """Those that made a data set, for decoding.
+
+    Raises:
+        ValueError: those at hand are others.
+    """
+
+    def __init__(self, info: DatasetInfo, settings: InspectSettings):
+        made = info.tokenizers
+        self.device = default_device(settings.device)
+        self.video = load_video_tokenizer(settings.video_tokenizer or made["video"].name, device=self.device)
+        check_tokenizer("video", self.video, made["video"], "--video_tokenizer")
+        self.audio: AudioTokenizer | None = None
+        self.motion: MotionTokenizer | None = None
+        if "audio" in made:
+            self.audio = load_audio_tokenizer(settings.audio_tokenizer or made["audio"].name, device=self.device)
+            check_tokenizer("audio", self.audio, made["audio"], "--audio_tokenizer")
+        if "motion" in made:
+            self.motion = load_motion_tokenizer(settings.motion_tokenizer or made["motion"].name, device=self.device)
+            check_tokenizer("motion", self.motion, made["motion"], "--motion_tokenizer")
+
+    def pictures(self, sample: TokenSample) -> dict[str, np.ndarray]:
+        """By member, frames (T H W 3) uint8 at each resolution that the sample has."""
+        decode = decode_images if sample.meta.get("independent") else decode_frames
+        found = {name: codes for name, codes in sample.arrays.items() if name.startswith("video") and codes.size}
+        return {name: decode(self.video, codes, self.device) for name, codes in found.items()}
+
+    def structure(self, sample: TokenSample) -> np.ndarray | None:
+        """Flow and depth as the colours of frames (T H W 3) uint8."""
+        codes = sample.arrays.get("structure", np.zeros(0))
+        return decode_frames(self.video, codes, self.device) if codes.size else None
+
+    def sound(self, sample: TokenSample) -> np.ndarray | None:
+        """Samples (T,) float32; None where the data set has no sound."""
+        if self.audio is None or "audio" not in sample.arrays:
+            return None
+        return decode_sound(self.audio, sample.arrays["audio"], self.device)
+
+
+def check_tokenizer(
+    kind: str, made: VideoTokenizer | AudioTokenizer | MotionTokenizer, info: TokenizerInfo, flag: str
+) -> None:
     """Raises ValueError unless this is the tokenizer that made the shard's tokens."""
     if made.fingerprint != info.fingerprint:
         raise ValueError(
@@ -76,15 +111,24 @@ def check_tokenizer(kind: str, made: VideoTokenizer | AudioTokenizer, info: Toke
         )
 
 
-def _write(
-    folder: str, sample: TokenSample, pictures: Mapping[str, np.ndarray], sound: np.ndarray | None, rate_hz: int | None
-) -> None:
-    fps = Fraction(*sample.meta["fps"])
+def _write(folder: str, sample: TokenSample, pictures: Mapping[str, np.ndarray], tokenizers: Tokenizers) -> None:
+    fps, sound, structure = Fraction(*sample.meta["fps"]), tokenizers.sound(sample), tokenizers.structure(sample)
+    rate_hz = tokenizers.audio.sample_rate_hz if tokenizers.audio else None
     for frames in pictures.values():
         name = f"{sample.key}_{frames.shape[1]}x{frames.shape[2]}.mp4"
         write_video(storage.join(folder, name), frames, fps, sound, rate_hz)
+    if structure is not None:
+        write_video(storage.join(folder, f"{sample.key}_structure.mp4"), structure, fps)
     if sound is not None and len(sound) and rate_hz:
         storage.write_bytes_atomic(storage.join(folder, f"{sample.key}.wav"), wav_bytes(sound, rate_hz))
+
+
+def _write_motion(folder: str, sample: TokenSample, tokenizers: Tokenizers) -> None:
+    """`KEY_motion.mp4`: the decoded motion in colours, at the 6 fps it is made of."""
+    codes = sample.arrays.get("motion", np.zeros(0))
+    if tokenizers.motion is not None and codes.size:
+        pictures = motion_pictures(decode_motion(tokenizers.motion, codes))
+        write_video(storage.join(folder, f"{sample.key}_motion.mp4"), pictures, FPS)
 
 
 def wav_bytes(samples: np.ndarray, sample_rate_hz: int) -> bytes:

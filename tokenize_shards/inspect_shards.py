@@ -149,6 +149,8 @@ def _print_samples(
         f"\n{len(rows):,} samples{more}: {quality.video_codes_used:,} visual codes in use, perplexity "
         f"{quality.video_perplexity:,.0f}, {quality.full_bits:.0%} of bits carry ≥ 0.9 bit"
         + (f", round trip {quality.psnr_db:.2f} dB" if quality.psnr_db is not None else "")
+        + (f"; motion codes: perplexity {quality.motion_perplexity:,.0f}" if quality.motion_perplexity else "")
+        + (f"; structure codes: perplexity {quality.structure_perplexity:,.0f}" if quality.structure_perplexity else "")
     )
     return shown, problems
 

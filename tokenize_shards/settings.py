@@ -150,6 +150,7 @@ class InspectSettings:
             reconstructions only.
         video_tokenizer: where the video tokenizer lies now, if not where dataset.json says.
         audio_tokenizer: likewise for the audio tokenizer.
+        motion_tokenizer: likewise for the motion tokenizer.
         device: `cpu`, `cuda` or `cuda:N`; null: `cuda` where there is one.
     """
 
@@ -159,6 +160,7 @@ class InspectSettings:
     source: str | None = None
     video_tokenizer: str | None = None
     audio_tokenizer: str | None = None
+    motion_tokenizer: str | None = None
     device: str | None = None
 
     def __post_init__(self) -> None:
