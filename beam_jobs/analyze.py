@@ -218,10 +218,9 @@ class _AnalyzeFn(beam.DoFn):
         with self._metrics.busy():
             results = list(analyze_address(*element, self._job, analyze))
         for result, reused in results:
-            if reused:
-                self._metrics.reused()
-            else:
-                self._metrics.done()
+            length_s = (result.analysis.probe.duration_s if result.analysis else None) or 0.0
+            count = self._metrics.reused if reused else self._metrics.done
+            count(clips=len(result.clips()), video_s=length_s)
             yield result
 
 

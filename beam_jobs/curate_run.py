@@ -81,7 +81,7 @@ def run_job(
     parts, excluded_parts = write_parts(job.units, sources), write_parts(job.units, excluded)
     pipeline = beam.Pipeline(options=options)
     curate_pipeline.build(pipeline, job, parts, standing, excluded_parts)
-    with Progress(job.units, {"analyze": len({source.uri for source in sources})}):
+    with Progress(job.units, {"analyze": len(sources) + len(excluded)}):
         return counters(run(pipeline))
 
 

@@ -105,10 +105,8 @@ class _CutFn(beam.DoFn):
         with self._metrics.busy():
             outcomes = list(cut_address(*element, self._job))
         for clip, cut, reused in outcomes:
-            if reused:
-                self._metrics.reused()
-            else:
-                self._metrics.done()
+            count = self._metrics.reused if reused else self._metrics.done
+            count(video_s=clip.span.duration_s)
             yield ended(clip.with_verdict(cut)) if isinstance(cut, Verdict) else self._finished(clip, cut)
 
     def _finished(self, clip: Clip, cut: CutClip) -> KeptClip:

@@ -9,6 +9,8 @@ from typing import Any
 
 from apache_beam.metrics import Metrics, MetricsFilter
 
+from beam_jobs.heartbeat import beat
+
 logger = logging.getLogger(__name__)
 
 NAMESPACE = "reelmill"
@@ -17,10 +19,12 @@ NAMESPACE = "reelmill"
 class StageMetrics:
     """Counters of one stage: `<stage>-msec` of its work, `<stage>-items` it finished, `<stage>-reused` it had already.
 
-    They count only within `process` and what it calls: what a DoFn counts in `setup` is lost on some runners.
+    They count only within `process` and what it calls: what a DoFn counts in `setup` is lost on some runners. The same
+    goes to `beam_jobs.heartbeat`, which a watching command reads while the job runs.
     """
 
     def __init__(self, stage: str):
+        self._stage = stage
         self._msec = Metrics.counter(NAMESPACE, f"{stage}-msec")
         self._items = Metrics.counter(NAMESPACE, f"{stage}-items")
         self._reused = Metrics.counter(NAMESPACE, f"{stage}-reused")
@@ -29,16 +33,26 @@ class StageMetrics:
     def busy(self) -> Iterator[None]:
         """Counts the time that passes within."""
         began = time.perf_counter_ns()
+        beat(self._stage, began=time.time())
         try:
             yield
         finally:
             self._msec.inc((time.perf_counter_ns() - began) // 1_000_000)
 
-    def done(self, items: int = 1) -> None:
-        self._items.inc(items)
+    def done(self, items: int = 1, *, clips: int = 0, video_s: float = 0.0) -> None:
+        """Counts items as finished.
 
-    def reused(self, items: int = 1) -> None:
+        Args:
+            clips: found in them.
+            video_s: their length in seconds.
+        """
+        self._items.inc(items)
+        beat(self._stage, items=items, clips=clips, video_s=video_s, last=time.time())
+
+    def reused(self, items: int = 1, *, clips: int = 0, video_s: float = 0.0) -> None:
+        """Counts items that were finished before."""
         self._reused.inc(items)
+        beat(self._stage, reused=items, clips=clips, video_s=video_s, last=time.time())
 
 
 def counters(result: Any) -> dict[str, int]:

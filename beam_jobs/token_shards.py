@@ -1,4 +1,4 @@
-"""Token samples into shards: by split, aspect bucket and length of window, planned by hash ranges, each written by one worker.
+"""Token samples into shards: by split, aspect bucket and length, planned by hash ranges, each written by one worker.
 
 Samples that an earlier run placed stay where they are; `beam_jobs.standing` says which, and when all is planned anew.
 """
@@ -65,7 +65,7 @@ def plan_samples(group: Group, samples: Iterable[SampleRef], max_bytes: int) -> 
 def number_shards(
     planned: tuple[Group, list[list[SampleRef]]], shards_by_group: Mapping[Group, int], generation: int
 ) -> Iterator[tuple[str, list[SampleRef]]]:
-    """(name, samples) of each shard: numbered within split and generation over resolutions, lengths and buckets in order."""
+    """(name, samples) of each shard: numbered within split and generation, over the groups in order."""
     group, shards = planned
     before = sum(count for other, count in shards_by_group.items() if other[0] == group[0] and other < group)
     yield from ((shard_name(group[0], before + index, generation), shard) for index, shard in enumerate(shards))

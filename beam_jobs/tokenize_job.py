@@ -58,7 +58,7 @@ def run_job(prepared: Prepared, options: PipelineOptions) -> dict[str, int]:
     clear_outcome(job.units)
     pipeline = beam.Pipeline(options=options)
     build(pipeline, prepared, standing)
-    with Progress(job.units, {"tokens": prepared.num_clips}):
+    with Progress(job.units, {"tokenize": prepared.num_clips}):
         return counters(run(pipeline))
 
 

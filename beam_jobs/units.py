@@ -6,8 +6,6 @@ A unit is written whole or not at all, its name says all that shaped its bytes, 
 workers that make the same unit at the same time write equal bytes. Any fsspec file system will do.
 """
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,15 +50,3 @@ class Units:
     def put_file(self, stage: str, fp: str, local: str | Path, suffix: str = "") -> None:
         """Moves a finished local file into the store."""
         storage.move_file_atomic(local, self.path(stage, fp, suffix))
-
-    def count(self, stage: str) -> int:
-        """How many units of a stage a local store has; 0 on object stores, where counting costs as much as work."""
-        if not storage.is_local(self.root):
-            return 0
-        folder = Path(self.root.removeprefix("file://")) / stage
-        return sum(1 for part in _folders(folder) for entry in os.scandir(part) if not entry.name.startswith("."))
-
-
-def _folders(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from (Path(entry.path) for entry in os.scandir(folder) if entry.is_dir())

@@ -45,7 +45,7 @@ def measure(command: Sequence[str], environment: Mapping[str, str], cores: Seque
     most = 0
     while process.poll() is None:
         below = python_processes_below(process.pid)
-        most = max(most, len(below) - 1)
+        most = max(most, len(below) - 1, 0)
         peaks.update({pid: max(peak, peaks.get(pid, 0)) for pid, peak in below.items()})
         time.sleep(_SAMPLE_S)
     wall_s = time.monotonic() - began
@@ -54,7 +54,7 @@ def measure(command: Sequence[str], environment: Mapping[str, str], cores: Seque
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {process.stderr.read()[-2000:] if process.stderr else ''}")
     cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
-    return Cost(wall_s, cpu_s, max(peaks.values()) / 1024, peaks[process.pid] / 1024, most)
+    return Cost(wall_s, cpu_s, max(peaks.values(), default=0) / 1024, peaks.get(process.pid, 0) / 1024, most)
 
 
 def python_processes_below(pid: int) -> dict[int, int]:

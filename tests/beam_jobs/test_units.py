@@ -27,12 +27,3 @@ def test_units_live_on_object_stores_too() -> None:
     units = Units.of("memory://bucket/run")
     units.put("analyze", FP, b"{}")
     assert units.get("analyze", FP) == b"{}"
-
-
-def test_count_leaves_unfinished_files_out(tmp_path: Path) -> None:
-    units = Units.of(str(tmp_path))
-    units.put("cut", FP, b"1")
-    units.put("cut", fingerprint("another"), b"2")
-    (tmp_path / ".work" / "cut" / FP[:2] / ".half.tmp").write_bytes(b"")
-    assert units.count("cut") == 2
-    assert units.count("nothing") == 0
