@@ -17,6 +17,9 @@ DEMUXERS = (
 )
 """Containers that hold their own media. Playlists, which can name other files and hosts, are not among them."""
 
+MAX_PIXELS = 1 << 27
+"""Of one picture, whatever settings allow: 16384x8192, some 200 MB. FFmpeg itself would believe twice that."""
+
 OPEN_OPTIONS = {"protocol_whitelist": "file,pipe", "format_whitelist": DEMUXERS}
 
 _MAGIC = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (0, b"\x1a\x45\xdf\xa3"), (0, b"RIFF"), (0, b"FLV"), (0, b"OggS"))
@@ -72,8 +75,22 @@ def video_stream(container: InputContainer) -> av.VideoStream:
     """The stream that is the video: the container's best one that is no cover picture.
 
     Raises:
-        Rejection: `no_video_stream`.
+        Rejection: `no_video_stream`, `picture_too_large`.
     """
+    return _bounded(_best(container))
+
+
+def _bounded(stream: av.VideoStream) -> av.VideoStream:
+    """The stream, whose decoder will refuse pictures that are too large wherever in the stream they come."""
+    context = stream.codec_context
+    if context is not None:
+        if context.width * context.height > MAX_PIXELS:
+            raise Rejection("picture_too_large", f"{context.width}x{context.height} is over {MAX_PIXELS} pixels")
+        context.options = {**context.options, "max_pixels": str(MAX_PIXELS)}
+    return stream
+
+
+def _best(container: InputContainer) -> av.VideoStream:
     candidates = [stream for stream in container.streams.video if not _is_cover(stream)]
     best = container.streams.best("video")
     if best in candidates:
