@@ -11,6 +11,7 @@ from schemas.states import ClipState
 BANDS = 4  # of 16 bits: 2 × 10^5 buckets a position; copies up to 3 bits apart in one frame always meet
 MAX_BUCKET = 2_000  # clips compared with each other in one bucket; beyond that each meets its neighbours in order
 MARKED = 0.5  # a clip with a higher watermark probability is not the copy to keep
+HALF_MOVED = 16  # bits: half of what two clips that have nothing in common differ by
 
 Quality = tuple[float, ...]
 
@@ -77,10 +78,22 @@ def band_keys(phash: Sequence[int]) -> list[str]:
 
 
 def mean_distance(first: Sequence[int], second: Sequence[int]) -> float:
-    """Mean bits, of 64, in which the hashes of two clips differ, frame by frame; 64 where they cannot be compared."""
-    if not first or len(first) != len(second):
+    """Mean bits, of 64, in which the frames of two clips differ, or what moves in them: the greater of the two.
+
+    Two takes of one scene look the same and move otherwise; a copy moves the same even under a mark. 64 where clips
+    cannot be compared.
+    """
+    if len(first) < 2 or len(first) != len(second):
         return 64.0
-    return sum(map(distance, first, second)) / len(first)
+    half = len(first) // 2
+    frames = sum(map(distance, first[:half], second[:half])) / half
+    moving = sum(map(_motion_distance, first[half:], second[half:])) / half
+    return max(frames, moving)
+
+
+def _motion_distance(first: int, second: int) -> int:
+    """Bits in which two hashes of motion differ; where only one picture moved, the noise of coding may decide that."""
+    return distance(first, second) if first and second else HALF_MOVED if first or second else 0
 
 
 def pairs_in_bucket(bucket: Iterable[Fingerprinted], max_distance: float) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import numpy as np
 SIZE = 32  # the picture is reduced to 32 × 32; of its cosine transform the 8 × 8 lowest frequencies are kept
 LOW = 8
 FLAT_STD = 2.0  # grey levels; below it there is no picture to tell apart, and the hash is 0
-STILL_STD = 0.5  # the same for the change between two pictures
+STILL_STD = 0.7  # the same for the difference from the mean picture
 _BLACK_MEAN, _BLACK_MAX = 10.0, 40.0  # grey levels of a line of border: coding noise rings beside the picture
 
 
@@ -29,28 +29,32 @@ def _dark_ends(gray: np.ndarray, axis: int) -> tuple[int, int]:
     return int(lit[0]), int(len(mean) - 1 - lit[-1])
 
 
-def phash(gray: np.ndarray, border: tuple[int, int, int, int] = (0, 0, 0, 0), flat_std: float = FLAT_STD) -> int:
-    """Hash in [0, 2^64) of the picture (H W) uint8 within its border.
+def reduced(gray: np.ndarray, border: tuple[int, int, int, int] = (0, 0, 0, 0)) -> np.ndarray:
+    """The picture (H W) uint8 within its border at 32 × 32, uint8."""
+    top, bottom, left, right = border
+    inner = gray[top : gray.shape[0] - bottom, left : gray.shape[1] - right]
+    return cv2.resize(inner, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+
+
+def phash(small: np.ndarray, flat_std: float = FLAT_STD) -> int:
+    """Hash in [0, 2^64) of a picture `reduced` to 32 × 32; 0 where it is flat.
 
     The sign of each of the 64 lowest frequencies of the cosine transform against their median (Zauner 2010,
     "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2).
     """
-    top, bottom, left, right = border
-    inner = gray[top : gray.shape[0] - bottom, left : gray.shape[1] - right]
-    small = cv2.resize(inner, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
     if small.std() < flat_std:
         return 0
-    low = cv2.dct(small)[:LOW, :LOW].ravel()
+    low = cv2.dct(small.astype(np.float32))[:LOW, :LOW].ravel()
     bits = low > np.median(low[1:])
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def motion_hash(gray: np.ndarray, before: np.ndarray, border: tuple[int, int, int, int] = (0, 0, 0, 0)) -> int:
-    """Hash of where a picture differs from an earlier one: tells apart two takes of one scene by a camera that stands.
+def motion_hash(small: np.ndarray, mean: np.ndarray) -> int:
+    """Hash of where and how a reduced picture differs from the mean (32 × 32) of its clip; 0 where nothing moved.
 
-    0 where nothing moved.
+    It tells apart two takes of one scene by a camera that stands, and what an overlay adds cancels.
     """
-    return phash(cv2.absdiff(gray, before), border, STILL_STD)
+    return phash(small - mean, STILL_STD)
 
 
 def distance(first: int, second: int) -> int:
