@@ -27,14 +27,14 @@ class DropExcluded(beam.PTransform):
         found = (
             met
             | "Meet" >> beam.CoGroupByKey()
-            | "Hits" >> beam.FlatMapTuple(_hits, self._max_bits).with_output_types(tuple[str, Hit])
+            | "Hits" >> beam.FlatMap(_hits, self._max_bits).with_output_types(tuple[str, Hit])
             | "First" >> beam.CombinePerKey(min)
         )
         by_id = clips | "ById" >> beam.Map(lambda clip: (clip.clip_id, clip)).with_output_types(tuple[str, Clip])
         outputs = (
             {"clips": by_id, "hit": found}
             | "Join" >> beam.CoGroupByKey()
-            | "Mark" >> beam.FlatMapTuple(_forked, self._max_bits).with_outputs(ENDED, main="alive")
+            | "Mark" >> beam.FlatMap(_forked, self._max_bits).with_outputs(ENDED, main="alive")
         )
         return Fork(outputs["alive"], outputs[ENDED])
 
@@ -54,13 +54,15 @@ def _barred(result: SourceResult) -> Iterator[tuple[str, Barred]]:
         yield from barred(result.analysis)
 
 
-def _hits(_: str, group: Mapping[str, Iterable[Any]], max_bits: float) -> Iterator[tuple[str, Hit]]:
+def _hits(keyed: tuple[str, Mapping[str, Iterable[Any]]], max_bits: float) -> Iterator[tuple[str, Hit]]:
+    group = keyed[1]
     met = list(group["barred"])
     for clip in group["clips"] if met else ():
         yield from ((clip.clip_id, hit) for hit in hits(clip, met, max_bits))
 
 
-def _forked(_: str, group: Mapping[str, Iterable[Any]], max_bits: float) -> Iterator[Any]:
+def _forked(keyed: tuple[str, Mapping[str, Iterable[Any]]], max_bits: float) -> Iterator[Any]:
+    group = keyed[1]
     hit = next(iter(group["hit"]), None)
     for clip in group["clips"]:
         if hit is None or clip.verdict is not None:

@@ -32,8 +32,9 @@ def embedded(clip: Clip, job: CurateJob) -> Embedded:
     return Embedded(clip.clip_id, whole_numbers(vector), quality(clip))
 
 
-def matches(key: str, bucket: Iterable[Embedded], min_cosine: float) -> Iterator[Match]:
+def matches(keyed: tuple[str, Iterable[Embedded]], min_cosine: float) -> Iterator[Match]:
     """The pairs of a bucket that mean the same."""
+    key, bucket = keyed
     by_id = {clip.clip_id: clip for clip in bucket}
     for worse, better, cosine in pairs_in_bucket(key, by_id.values(), min_cosine):
         yield (worse, by_id[worse].quality), (better, by_id[better].quality), cosine
@@ -62,7 +63,7 @@ class DropSemanticCopies(beam.PTransform):
             | "Embedding" >> beam.Map(embedded, self._job).with_output_types(Embedded)
             | "Bands" >> beam.FlatMap(_banded, AsSingleton(bits)).with_output_types(tuple[str, Embedded])
             | "Meet" >> beam.GroupByKey()
-            | "Match" >> beam.FlatMapTuple(matches, self._min_cosine)
+            | "Match" >> beam.FlatMap(matches, self._min_cosine)
             | "OnePlace" >> beam.Map(lambda match: ("", match)).with_output_types(tuple[str, Any])
             | "Gather" >> beam.GroupByKey()
             | "Settle" >> beam.FlatMapTuple(lambda _, found: settle(found)).with_output_types(tuple[str, Any])
@@ -71,7 +72,7 @@ class DropSemanticCopies(beam.PTransform):
         outputs = (
             {"clips": by_id, "copy_of": copies}
             | "Join" >> beam.CoGroupByKey()
-            | "Mark" >> beam.FlatMapTuple(_forked, self._min_cosine).with_outputs(ENDED, main="alive")
+            | "Mark" >> beam.FlatMap(_forked, self._min_cosine).with_outputs(ENDED, main="alive")
         )
         return Fork(outputs["alive"], outputs[ENDED])
 
@@ -80,7 +81,8 @@ def _banded(clip: Embedded, bits: int) -> Iterator[tuple[str, Embedded]]:
     yield from ((key, clip) for key in band_keys(clip.vector, bits))
 
 
-def _forked(_: str, group: Mapping[str, Iterable[Any]], min_cosine: float) -> Iterator[Any]:
+def _forked(keyed: tuple[str, Mapping[str, Iterable[Any]]], min_cosine: float) -> Iterator[Any]:
+    group = keyed[1]
     found = next(iter(group["copy_of"]), None)
     for clip in group["clips"]:
         if found is None:

@@ -21,6 +21,7 @@ from schemas.states import ClipState
 
 BANDS = 12
 LEAF = 2048  # clips that are all compared with each other; larger buckets are split by further hyperplanes
+MAX_BETTER = 32  # better clips that one clip is paired with in a bucket
 _MAX_BITS = 48
 _SCALE = 32_767
 _SEED = 20_240_229
@@ -124,15 +125,21 @@ def _leaves(vectors: np.ndarray, band: int, depth: int) -> Iterator[np.ndarray]:
 
 
 def _pairs(clips: Sequence[Embedded], vectors: np.ndarray, min_cosine: float) -> Iterator[Pair]:
-    exact = vectors.astype(np.float64)  # whole numbers, and sums of their products stay below 2^53
+    """Each clip with the best of those alike to it: a thousand equal clips must not make a million pairs."""
+    order = sorted(range(len(clips)), key=lambda row: preference(_ranked(clips[row])))
+    exact = vectors[order].astype(np.float64)  # whole numbers, and sums of their products stay below 2^53
     products = exact @ exact.T
     norms = np.sqrt(np.diag(products))
     cosines = products / np.maximum(np.outer(norms, norms), 1.0)
-    for row, column in np.argwhere(np.triu(cosines >= min_cosine, k=1)):
-        ordered = sorted(
-            (clips[row], clips[column]), key=lambda clip: preference(Fingerprinted(clip.clip_id, (), clip.quality))
-        )
-        yield ordered[1].clip_id, ordered[0].clip_id, round(float(cosines[row, column]), 6)
+    alike = np.triu(cosines >= min_cosine, k=1)  # row: the better, column: the worse
+    alike &= np.cumsum(alike, axis=0, dtype=np.int16) <= MAX_BETTER
+    for better, worse in np.argwhere(alike):
+        cosine = round(float(cosines[better, worse]), 6)
+        yield clips[order[worse]].clip_id, clips[order[better]].clip_id, cosine
+
+
+def _ranked(clip: Embedded) -> Fingerprinted:
+    return Fingerprinted(clip.clip_id, (), clip.quality)
 
 
 def _sides(vectors: np.ndarray) -> np.ndarray:

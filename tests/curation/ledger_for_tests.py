@@ -24,7 +24,7 @@ def copy_of(clip_id: str) -> Verdict:
     return Verdict(ClipState.DUPLICATE, "dedup", "near_duplicate", duplicate_of=clip_id)
 
 
-def make_clip(clip_id: str, verdict: Verdict = KEPT, **scores: float) -> Clip:
+def make_clip(clip_id: str, verdict: Verdict | None = KEPT, **scores: float) -> Clip:
     """A clip of one second; its id is padded to the length of ids."""
     span = Span(0, 24, 1, 24, 24)
     return Clip(padded(clip_id), source_id(URI), URI, CONTENT, span, 0, scores=scores, verdict=verdict)
@@ -39,6 +39,7 @@ def write_ledger(
     clips: Iterable[Clip],
     settings: Mapping[str, Any] | None = None,
     stages: Mapping[str, str] | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> RunInfo:
     """Ledger and `run.json` of a run of one source with these clips."""
     listed = sorted(clips, key=lambda clip: clip.clip_id)
@@ -56,6 +57,7 @@ def write_ledger(
         dict(stages or {"near_dedup": "run"}),
         {},
         [],
+        thresholds=dict(thresholds or {}),
     )
     (folder / "run.json").write_text(info.to_json())
     return info

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.filters import CHEAP_SCORES, cheap_verdict, limits, verdict
 from curation.fates import Columns, first_missed
+from curation.filters import CHEAP_SCORES, cheap_verdict, limits, verdict
 from curation.replay import replay
 from curation.settings import FilterSettings
 from schemas.records import Clip, Verdict, failed
