@@ -10,6 +10,7 @@ import pytest
 import webdataset
 
 from beam_jobs.curate import main
+from beam_jobs.unchanged import forget
 from media.tar import read_samples
 from schemas.run import RunInfo
 from schemas.states import ClipState
@@ -87,7 +88,27 @@ def test_previews_hold_small_pictures_of_every_outcome(curated: Path) -> None:
     assert set(found) <= ids
 
 
+def times_of_change(folder: Path) -> dict[Path, int]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.lock")
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_again_and_nothing_is_even_begun(copy_of_run: Path, inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = times_of_change(copy_of_run)
+    assert main(["--input", str(inputs), "--output", str(copy_of_run), *ONE_PROCESS]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert times_of_change(copy_of_run) == before
+
+
+def test_a_file_that_is_gone_is_made_again(copy_of_run: Path, inputs: Path) -> None:
+    before = tree(copy_of_run)
+    next(iter(sorted((copy_of_run / "clips").glob("*.tar")))).unlink()
+    assert main(["--input", str(inputs), "--output", str(copy_of_run), *ONE_PROCESS]) == 0
+    assert tree(copy_of_run) == before
+
+
 def test_again_and_nothing_is_redone_and_no_byte_differs(copy_of_run: Path, inputs: Path) -> None:
+    forget(str(copy_of_run))  # else nothing would be begun
     before = tree(copy_of_run)
     times = {path: path.stat().st_mtime_ns for path in copy_of_run.rglob("*.tar")}
     assert main(["--input", str(inputs), "--output", str(copy_of_run), *ONE_PROCESS]) == 0

@@ -8,6 +8,7 @@ import pytest
 
 from beam_jobs.curate import main
 from beam_jobs.models import Ask, answer_batch
+from beam_jobs.unchanged import forget
 from media.tar import read_samples
 from tests.beam_jobs.records_for_tests import clip, source
 from tests.beam_jobs.runs import ONE_PROCESS, ledger, timings
@@ -95,6 +96,7 @@ def test_what_would_not_be_kept_is_not_shown_to_a_model(captioned: Path) -> None
 
 
 def test_again_and_no_model_is_asked(captioned: Path, inputs: Path, model_flags_of_curate: list[str]) -> None:
+    forget(str(captioned))  # else nothing would be begun
     assert main(["--input", str(inputs), "--output", str(captioned), *model_flags_of_curate, *ONE_PROCESS]) == 0
     stages = timings(captioned)
     assert "items" not in stages["caption"] and stages["caption"]["reused"] >= 3
