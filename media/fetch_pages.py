@@ -12,7 +12,6 @@ import subprocess
 import sys
 from contextlib import suppress
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +30,9 @@ def is_page(url: str, settings: FetchSettings) -> bool:
 @cache
 def _is_known(url: str) -> bool:
     """Whether yt-dlp knows the site; looks at the address alone."""
-    _check_installed()
     from yt_dlp.extractor import gen_extractor_classes  # takes long to import, and few runs want it
 
     return any(each.suitable(url) for each in gen_extractor_classes() if each.IE_NAME != "generic")
-
-
-def _check_installed() -> None:
-    if find_spec("yt_dlp") is None:
-        raise Rejection("unsupported_url", "fetch.pages wants yt-dlp: pip install 'reelmill[youtube]'")
 
 
 def fetch_page(url: str, target: Path, settings: FetchSettings) -> tuple[str, int]:
@@ -48,7 +41,6 @@ def fetch_page(url: str, target: Path, settings: FetchSettings) -> tuple[str, in
     Raises:
         Rejection: as `media.fetch.fetch`; `page_failed` with what yt-dlp says.
     """
-    _check_installed()
     delay_s = Download(url, target, settings).robots_delay_s()
     with turn_at(url, delay_s, settings):
         answer = _run(url, target, settings)

@@ -17,6 +17,7 @@ _MAX_BYTES = 512 * 1024  # RFC 9309 §2.5: at least 500 KiB must be read
 _MAX_REDIRECTS = 5  # §2.3.1.2
 _KEPT_S = 24 * 3600.0  # §2.4
 _MAX_DELAY_S = 60.0
+_MAX_READ_S = 60.0
 
 
 class Robots:
@@ -75,11 +76,15 @@ def _read(client: httpx.Client, site: str) -> str:
 
 
 def _body(response: httpx.Response) -> str:
-    data = bytearray()
+    data, deadline = bytearray(), time.monotonic() + _MAX_READ_S
     for block in response.iter_raw():
         data += block
         if len(data) >= _MAX_BYTES:
             break
+        if time.monotonic() > deadline:
+            raise Rejection(
+                "robots_unavailable", f"{response.url} takes more than {_MAX_READ_S:g} s, which forbids all"
+            )
     return bytes(data[:_MAX_BYTES]).decode(errors="replace")
 
 

@@ -1,6 +1,7 @@
 """Settings of fetching, decoding and cutting. Nothing heavy is imported here, so that a command line is instant."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 CODECS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9")
 AUDIO_CODECS = ("aac", "libopus", "flac")
@@ -52,6 +53,10 @@ class FetchSettings:
             raise ValueError(f"{self}: max_redirects, retries, min_interval_s and cache_bytes must be 0 or more")
         if self.pages not in PAGES:
             raise ValueError(f"pages {self.pages!r} is not one of {', '.join(PAGES)}")
+        if self.pages != "never" and find_spec("yt_dlp") is None:
+            raise ValueError(
+                f"pages {self.pages!r} wants yt-dlp: pip install 'reelmill[youtube]', or leave the key out"
+            )
 
 
 @dataclass(frozen=True)
