@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test test-engines job-server check bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,6 +15,13 @@ demo: $(STAMP) ## the whole way on two small real videos, on the CPU (OUTPUT=dem
 
 test: $(STAMP) ## all tests
 	$(BIN)/python -m pytest tests $(ARGS)
+
+test-engines: $(STAMP) ## both jobs on a Spark cluster and on Flink; wants Java, and Maven once
+	$(BIN)/python -m pytest tests/engines $(ARGS)
+
+job-server: ## a job server that takes jobs to an engine: ENGINE=spark or flink
+	mvn -q -f deploy/job-server/pom.xml -P $(or $(ENGINE),spark) package
+	@ls deploy/job-server/target/$(or $(ENGINE),spark)/job-server.jar
 
 check: $(STAMP) ## lint, types, import rules
 	$(BIN)/ruff check .
@@ -26,7 +33,7 @@ bench: $(STAMP) ## benchmarks beside the peers, as ratios (docs/benchmarks.md)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 lock: $(VENV)/.uv ## renew requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra demo --extra dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra demo --extra dev --extra gcp --extra s3 --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --output-file requirements.lock
 
 clean: ## removes the virtual environment and the caches
