@@ -31,7 +31,8 @@ def curate(settings: CurateSettings, flags: Sequence[str]) -> int:
         RuntimeError: the job broke.
     """
     sources, excluded = read_sources(settings), read_excluded(settings)
-    options = _options(flags, len(sources)) if flags else None
+    flags = [*settings.engine.as_flags(), *flags]
+    options = _options(flags, settings, sources) if flags else None
     job = CurateJob.of(settings)
     if settings.plan:
         from beam_jobs.plan import print_plan
@@ -48,13 +49,17 @@ def curate(settings: CurateSettings, flags: Sequence[str]) -> int:
             return finished.status
         from beam_jobs.curate_run import run_whole  # Beam takes seconds to import: only where it runs
 
-        return run_whole(job, options or _options(flags, len(sources)), sources, excluded, key)
+        return run_whole(job, options or _options(flags, settings, sources), sources, excluded, key)
 
 
-def _options(flags: Sequence[str], num_inputs: int) -> Any:
+def _options(flags: Sequence[str], settings: CurateSettings, sources: Sequence[Source]) -> Any:
+    """Beam's options, on an engine that is there and sees the input and the output."""
+    from beam_jobs.engines import check_engine, first_local
     from beam_jobs.runner import beam_options
 
-    return beam_options(flags, num_inputs)
+    options = beam_options(flags, len(sources))
+    check_engine(options, {"input": first_local(source.uri for source in sources), "output": settings.output})
+    return options
 
 
 def read_excluded(settings: CurateSettings) -> list[Source]:

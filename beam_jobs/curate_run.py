@@ -23,7 +23,7 @@ from beam_jobs.outcome import (
 from beam_jobs.previews import PREVIEWS
 from beam_jobs.products import Products
 from beam_jobs.progress import Progress, log
-from beam_jobs.run_pipeline import run
+from beam_jobs.run_pipeline import is_dry_run, run
 from beam_jobs.sources import write_parts
 from beam_jobs.unchanged import Finished, forget, remember, settled
 from beam_jobs.units import SCRATCH, Units
@@ -54,6 +54,9 @@ def run_whole(
     output, began = job.settings.output, time.monotonic()
     forget(output)
     counts = run_job(job, options, sources, excluded)
+    if is_dry_run(options):
+        log("dry run: the engine would take this job; nothing was run")
+        return 0
     status = finish(job, counts, len(sources), time.monotonic() - began)
     sums = read_outcome(job.units, "counts")
     barred = read_outcome(job.units, "excluded") if excluded else {}

@@ -19,6 +19,7 @@ LIBRARIES = (
     "reelmill", "av", "opencv-python-headless", "scenedetect-headless", "numpy", "pyarrow", "torch", "transformers",
     "open_clip_torch", "onnxruntime",
 )  # fmt: skip
+_ELSEWHERE = frozenset({"output", "plan", "engine"})  # settings that say where and whether, not what
 DECODE_LIBRARIES = ("av", "opencv-python-headless", "numpy", "decord2")
 
 
@@ -41,7 +42,7 @@ class CurateJob:
             ValueError, FileNotFoundError: a model or the ffmpeg that is named is not there.
         """
         here = str(Path.cwd())
-        shown = {name: value for name, value in settings_dict(settings).items() if name not in ("output", "plan")}
+        shown = {name: value for name, value in settings_dict(settings).items() if name not in _ELSEWHERE}
         placed = _placed(settings, here)
         removals = read_removals(placed.output, placed.dedup.near_distance if placed.dedup.near else None)
         return CurateJob(placed, Units.of(placed.output), stage_fingerprints(placed), shown, here, removals)

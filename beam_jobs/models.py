@@ -138,6 +138,10 @@ class RunModel(beam.PTransform):
         from beam_jobs.handlers import StageHandler
 
         looked = clips | "LookUp" >> beam.ParDo(_LookUpFn(self._job, self._stage)).with_outputs(MISSING, main="known")
-        answers = looked[MISSING] | "Spread" >> beam.Reshuffle() | "Infer" >> RunInference(StageHandler(self._stage))
+        infer = RunInference(StageHandler(self._stage))
+        hints = self._job.settings.engine.hints()
+        if hints:
+            infer = infer.with_resource_hints(**hints)
+        answers = looked[MISSING] | "Spread" >> beam.Reshuffle() | "Infer" >> infer
         stored = answers | "Store" >> beam.ParDo(_StoreFn(self._job, self._stage)).with_outputs("ended", main="alive")
         return Fork((looked["known"], stored["alive"]) | "Join" >> beam.Flatten(), stored["ended"])

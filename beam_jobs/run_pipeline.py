@@ -1,9 +1,13 @@
-"""A pipeline run to its end, and what went wrong said in one line."""
+"""A pipeline to its end, and what went wrong said in one line."""
 
 import logging
 from typing import Any
 
 import apache_beam as beam
+import grpc
+from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
+
+from beam_jobs.engine_noise import hush
 
 logger = logging.getLogger(__name__)
 
@@ -14,6 +18,7 @@ def run(pipeline: beam.Pipeline) -> Any:
     Raises:
         RuntimeError: a worker met what is no single element's fault; in one line, the last cause first.
     """
+    hush()
     try:
         result = pipeline.run()
         state = result.wait_until_finish()
@@ -25,8 +30,16 @@ def run(pipeline: beam.Pipeline) -> Any:
     return result
 
 
+def is_dry_run(options: PipelineOptions) -> bool:
+    """Whether the job is only put together (`--dry_run=True`), to see that its engine would take it."""
+    return bool(options.view_as(TestOptions).dry_run)
+
+
 def _cause(error: Exception) -> str:
     """The last line of a worker's traceback, which is what went wrong."""
+    if isinstance(error, grpc.RpcError) and hasattr(error, "details"):
+        said = error.details() or "no reason; REELMILL_LOG=INFO shows the log of the job server"
+        return f"the job server answers {error.code().name}: {said}"[:500]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "Error" in line and not line.startswith(("File ", "Traceback"))]
     return (telling or lines or [type(error).__name__])[-1][:500]

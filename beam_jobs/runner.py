@@ -21,11 +21,21 @@ import io
 import logging
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners import runner as beam_runner
 
 LOCAL_RUNNER = "beam_jobs.local_runner.LocalRunner"
+
+
+class JavaEngineOptions(PipelineOptions):
+    """Options that only the Java side of Flink has: Beam's Python would hand them on, and we would refuse them."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: Any) -> None:
+        parser.add_argument("--number_of_execution_retries", type=int, help="of a job of which a task has failed")
+        parser.add_argument("--execution_retry_delay", type=int, help="in milliseconds")
 
 
 def beam_options(flags: Sequence[str], num_elements: int) -> PipelineOptions:
@@ -111,9 +121,9 @@ class _Forgiving:
 
 
 def _subclasses(base: type) -> list[type]:
-    """Beam's own option classes."""
+    """Beam's own option classes, and ours."""
     direct: list[type] = list(base.__subclasses__())
-    own = [each for each in direct if each.__module__.startswith("apache_beam.options.")]
+    own = [each for each in direct if each.__module__.startswith(("apache_beam.options.", __name__))]
     return own + [below for each in own for below in _subclasses(each)]
 
 

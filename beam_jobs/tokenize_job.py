@@ -11,12 +11,13 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs.code_version import library_version
 from beam_jobs.curated_clips import read_run
+from beam_jobs.engines import check_engine
 from beam_jobs.metrics import counters, timings
 from beam_jobs.outcome import clear_outcome, plural, read_names, read_outcome, too_many_failures
 from beam_jobs.products import Products
 from beam_jobs.progress import Progress, log
 from beam_jobs.run_lock import only_run
-from beam_jobs.run_pipeline import run
+from beam_jobs.run_pipeline import is_dry_run, run
 from beam_jobs.runner import beam_options
 from beam_jobs.token_shards import products, standing_samples
 from beam_jobs.tokenize_pipeline import SAMPLES, Prepared, build, prepare
@@ -41,11 +42,16 @@ def main(argv: Sequence[str]) -> int:
     """
     settings, flags = TOKENIZE.parse(argv)
     run_of_clips = read_run(settings.input)
+    flags = [*settings.engine.as_flags(), *flags]
     options = beam_options(flags, run_of_clips.counts.get("clips.kept", 1))
+    check_engine(options, {"input": settings.input, "output": settings.output})
     prepared = prepare(settings)
     with only_run(prepared.job.settings.output):
         began = time.monotonic()
         counts = run_job(prepared, options)
+        if is_dry_run(options):
+            log("dry run: the engine would take this job; nothing was run")
+            return 0
         return finish(prepared, counts, time.monotonic() - began)
 
 

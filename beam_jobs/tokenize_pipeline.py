@@ -28,6 +28,7 @@ from tokenize_shards.settings import TokenizeSettings
 from tokenize_shards.writer import TOKEN_COUNTS
 
 SAMPLES = "samples"
+_ELSEWHERE = frozenset({"input", "output", "engine"})  # settings that say where, not what
 _LIBRARIES = ("torch", "av", "decord2", "opencv-python-headless", "numpy")
 
 
@@ -53,7 +54,7 @@ def prepare(settings: TokenizeSettings) -> Prepared:
         ValueError: a tokenizer or a setting does not fit.
     """
     tokenizer = ClipTokenizer(settings)  # by the names as given, which `dataset.json` keeps
-    shown = {name: value for name, value in settings_dict(settings).items() if name not in ("input", "output")}
+    shown = {name: value for name, value in settings_dict(settings).items() if name not in _ELSEWHERE}
     settings = _placed(settings, str(Path.cwd()))
     shards = shards_to_read(read_run(settings.input), settings.input, settings.limit)
     manifest = storage.read_bytes(storage.join(settings.input, "run.json"))

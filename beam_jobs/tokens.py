@@ -174,4 +174,6 @@ class TokenizeClips(beam.PTransform):
         self._job = job
 
     def expand(self, clips: PCollection) -> PCollection:
-        return clips | "Tokenize" >> beam.ParDo(_TokenizeFn(self._job))
+        tokenize = beam.ParDo(_TokenizeFn(self._job))
+        hints = self._job.settings.engine.hints()
+        return clips | "Tokenize" >> (tokenize.with_resource_hints(**hints) if hints else tokenize)

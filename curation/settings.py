@@ -7,6 +7,7 @@ from curation.settings_filters import DedupSettings, FilterSettings
 from curation.settings_models import AestheticSettings, CaptionSettings, ClipScoreSettings, NsfwSettings, SpeechSettings
 from media.bounds import check_between
 from media.commandline import CommandLine
+from media.engine_settings import EngineSettings
 from media.settings import CutSettings, DecodeLimits, FetchSettings
 
 DETECTORS = ("adaptive", "content", "histogram", "hash", "threshold", "transnetv2")
@@ -174,6 +175,7 @@ class CurateSettings:
         caption: captions by a model.
         clip_score: OpenCLIP.
         shards: the clip shards.
+        engine: where the job runs.
     """
 
     input: str
@@ -200,6 +202,7 @@ class CurateSettings:
     caption: CaptionSettings = field(default_factory=CaptionSettings)
     clip_score: ClipScoreSettings = field(default_factory=ClipScoreSettings)
     shards: ShardSettings = field(default_factory=ShardSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
 
     def __post_init__(self) -> None:
         if not self.input or not self.output:

@@ -48,8 +48,8 @@ def parse(
 ) -> tuple[Settings, list[str]]:
     """The settings that a command line asks for, and the flags this command does not know.
 
-    `--config` takes a YAML file or the name of a profile in the `configs` folder of the settings' package; later
-    files and flags win over earlier ones, key by key. `--plan` alone means `--plan true`.
+    `--config` takes a YAML file or the name of a profile in the `configs` folder of the settings' package, or of that
+    of a part of them; later files and flags win over earlier ones, key by key. `--plan` alone means `--plan true`.
 
     Args:
         settings_class: a dataclass; the `Args:` section of its docstring is the help.
@@ -96,8 +96,10 @@ class CommandLine:
         )
 
 
-def _package(settings_class: type) -> str:
-    return settings_class.__module__.partition(".")[0]
+def _packages(settings_class: type) -> list[str]:
+    """The package of a settings class, then those of the classes of its fields: each may bring profiles."""
+    classes = [settings_class, *(hint for hint in typing.get_type_hints(settings_class).values() if is_dataclass(hint))]
+    return list(dict.fromkeys(each.__module__.partition(".")[0] for each in classes))
 
 
 def _parser(settings_class: type, prog: str, description: str, examples: Sequence[str]) -> jsonargparse.ArgumentParser:
@@ -125,24 +127,24 @@ def _parser(settings_class: type, prog: str, description: str, examples: Sequenc
     return parser
 
 
-def _profiles(package: str) -> dict[str, Path]:
-    """The YAML files that come with a package, by name."""
-    found = importlib.util.find_spec(package)
-    folders = list(found.submodule_search_locations or []) if found else []
+def _profiles(settings_class: type) -> dict[str, Path]:
+    """The YAML files that come with the packages of a settings class, by name; its own package's first."""
+    found = [importlib.util.find_spec(package) for package in reversed(_packages(settings_class))]
+    folders = [folder for spec in found if spec for folder in spec.submodule_search_locations or ()]
     return {path.stem: path for folder in folders for path in Path(folder, "configs").glob("*.yaml")}
 
 
 def _profiles_for(settings_class: type) -> dict[str, Path]:
     """The profiles whose keys are all of this class: a package may hold those of several commands."""
     names = {field.name for field in fields(settings_class)}
-    profiles = _profiles(_package(settings_class))
+    profiles = _profiles(settings_class)
     return {name: path for name, path in profiles.items() if set(yaml.safe_load(path.read_text()) or {}) <= names}
 
 
 def _config_path(value: str, settings_class: type) -> str:
     if Path(value).is_file():
         return value
-    everything = _profiles(_package(settings_class))
+    everything = _profiles(settings_class)
     if value in everything:
         return str(everything[value])
     profiles = _profiles_for(settings_class)

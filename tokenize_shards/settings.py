@@ -6,6 +6,7 @@ from typing import Any
 
 from media.bounds import check_at_least
 from media.commandline import CommandLine
+from media.engine_settings import EngineSettings
 from media.settings import FetchSettings
 from tokenize_shards.settings_parts import (
     MOTION_PIECE_S,
@@ -81,6 +82,7 @@ class TokenizeSettings:
         limit: tokenize only this many clips (the first by id), to try a configuration.
         max_failures: more failed clips end the run with status 1: a count (≥ 1) or a share (< 1); null: unlimited.
         plan: say what would run, and run nothing.
+        engine: where the job runs.
     """
 
     input: str
@@ -100,6 +102,7 @@ class TokenizeSettings:
     limit: int | None = None
     max_failures: float | None = None
     plan: bool = False
+    engine: EngineSettings = field(default_factory=EngineSettings)
 
     def __post_init__(self) -> None:
         if self.input == self.output:
