@@ -8,7 +8,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 
+ENGINES = Path(__file__).parent / "engines"
 SHARED_DATA = Path(os.environ.get("REELMILL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Runs on real engines take minutes of Java: they are collected where they are named (`make test-engines`)."""
+    named = any(Path(arg.partition("::")[0]).resolve().is_relative_to(ENGINES) for arg in config.args)
+    return True if collection_path == ENGINES and not named else None
 
 
 @pytest.fixture(scope="session")

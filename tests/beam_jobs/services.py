@@ -7,8 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,21 +24,37 @@ _PRISM = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{_BEAM}"
 @contextmanager
 def portable_flags(folder: Path) -> Iterator[list[str]]:
     """Flags for a job server and an external worker pool, both running while the context lasts."""
-    pool_port, port_file = _free_port(), folder / "job_server.port"
+    port_file = folder / "job_server.port"
     server = [
         sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main",
         "--port", "0", "--port_file", str(port_file), "--staging_dir", str(folder / "staging"),
     ]  # fmt: skip
-    pool = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={pool_port}"]
-    with _running(server, folder / "server.log"), _running(pool, folder / "pool.log"):
-        _wait_for(port_file.is_file, folder / "server.log")
-        _wait_for(lambda: _listens(pool_port), folder / "pool.log")
-        yield [
-            "--runner=PortableRunner",
-            f"--job_endpoint=localhost:{port_file.read_text().strip()}",
-            "--environment_type=EXTERNAL",
-            f"--environment_config=localhost:{pool_port}",
-        ]
+    with running(server, folder / "server.log"), worker_pool(folder) as pool:
+        wait_for(port_file.is_file, folder / "server.log")
+        endpoint = f"localhost:{port_file.read_text().strip()}"
+        yield ["--runner=PortableRunner", f"--job_endpoint={endpoint}", *pool.flags]
+
+
+@dataclass(frozen=True)
+class WorkerPool:
+    """A pool that starts a Python process for each worker that an engine asks for."""
+
+    pid: int
+    port: int
+
+    @property
+    def flags(self) -> list[str]:
+        return ["--environment_type=EXTERNAL", f"--environment_config=localhost:{self.port}"]
+
+
+@contextmanager
+def worker_pool(folder: Path) -> Iterator[WorkerPool]:
+    """Beam's external worker pool, with our `python` first on its PATH."""
+    port = free_port()
+    command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
+    with running(command, folder / "pool.log") as process:
+        wait_for(lambda: listens(port), folder / "pool.log")
+        yield WorkerPool(process.pid, port)
 
 
 def prism_binary() -> Path:
@@ -63,11 +80,19 @@ def _build_prism(go: str, cache: Path) -> None:
 
 
 @contextmanager
-def _running(command: list[str], log: Path) -> Iterator[None]:
+def running(
+    command: list[str], log: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs while the context lasts.
+
+    Args:
+        settings: further environment variables.
+    """
     with log.open("wb") as file:
-        process = subprocess.Popen(command, env=environment(), stdout=file, stderr=subprocess.STDOUT)
+        variables = {**environment(), **(settings or {})}
+        process = subprocess.Popen(command, env=variables, stdout=file, stderr=subprocess.STDOUT)
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             try:
@@ -77,21 +102,21 @@ def _running(command: list[str], log: Path) -> Iterator[None]:
                 process.wait()
 
 
-def _wait_for(ready: object, log: Path, timeout_s: float = 120.0) -> None:
+def wait_for(ready: Callable[[], bool], log: Path, timeout_s: float = 300.0) -> None:
     end = time.monotonic() + timeout_s
-    while not ready():  # type: ignore[operator]
+    while not ready():
         if time.monotonic() > end:
             pytest.fail(f"a service did not start: {log.read_text()[-1000:]}")
         time.sleep(0.1)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return int(probe.getsockname()[1])
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("localhost", port)) == 0
