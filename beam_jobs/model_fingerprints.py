@@ -44,6 +44,26 @@ def speech_fingerprint(settings: CurateSettings) -> tuple[Any, ...]:
     return asdict(settings.speech), weights_fingerprint(str(speech_weights())), code_version("curation.speech", _ONNX)
 
 
+def overlay_fingerprint(settings: CurateSettings) -> tuple[Any, ...]:
+    """What text and a watermark classifier add to the fingerprint of the analysis; nothing where they are not taken."""
+    from curation.weights_identity import weights_fingerprint
+
+    found: list[Any] = []
+    if settings.watermark.enabled and settings.watermark.model:
+        from curation.watermark_classifier import WatermarkClassifier
+
+        WatermarkClassifier(settings.watermark.model)  # a wrong one is found before the job starts
+        code = code_version("curation.watermark_classifier", "torch", "timm")
+        found += [weights_fingerprint(settings.watermark.model), code]
+    if settings.text.enabled:
+        from curation.text_area import text_weights
+
+        shaping = {name: value for name, value in asdict(settings.text).items() if name != "model"}
+        weights = weights_fingerprint(str(text_weights(settings.text)))
+        found += [shaping, weights, code_version("curation.text_area", _ONNX)]
+    return tuple(found)
+
+
 _ONNX = "onnxruntime"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from curation.candidates import candidate
 from curation.letterbox import Border, crop_of, cropped
 from curation.measurements import Measurements
+from curation.overlay_judges import overlay_scores, places_judged
 from curation.settings import CurateSettings
 from curation.shots import find_shots, find_stretches, make_detector, to_span
 from curation.speech import speech_share
@@ -48,7 +49,7 @@ def analyze(source: Source, local: LocalMedia, settings: CurateSettings) -> Anal
     Args:
         source: the input, with the bounds (seconds after the first frame) within which shots are sought.
         local: its file and the hash of its content.
-        settings: those of analysis, shots, clips, decoding and watermark count.
+        settings: those of analysis, shots, clips, decoding, watermark, text, speech and pictures count.
 
     Raises:
         Rejection: what probing and decoding reject, and `no_frames_in_bounds`.
@@ -140,7 +141,8 @@ def _with_media(
 
 
 def _with_pictures(clip: Clip, border: Border, reader: FrameReader, settings: CurateSettings) -> Clip:
-    span, places = clip.span, (CENTRE, *places_wanted(settings))
+    span, stored = clip.span, (CENTRE, *places_wanted(settings))
+    places = dict.fromkeys(stored + places_judged(settings))
     try:
         images = reader.frames_at([span.start + (span.end - span.start) * place for place in places])
     except Rejection as rejection:
@@ -148,8 +150,10 @@ def _with_pictures(clip: Clip, border: Border, reader: FrameReader, settings: Cu
     crop = crop_of(border, images[0])
     if crop is not None and settings.clips.crop_letterbox:
         images = [cropped(image, crop) for image in images]
-    keyframe, *others = (jpeg_bytes(image, KEYFRAME_QUALITY) for image in images)
-    stills = tuple(Still(str(place), jpeg=jpeg) for place, jpeg in zip(places[1:], others, strict=True))
+    scores = overlay_scores(clip.scores.get("watermark"), dict(zip(places, images, strict=True)), settings)
+    clip = clip.with_scores(**{name: round(value, 6) for name, value in scores.items()})
+    keyframe, *others = (jpeg_bytes(image, KEYFRAME_QUALITY) for image in images[: len(stored)])
+    stills = tuple(Still(str(place), jpeg=jpeg) for place, jpeg in zip(stored[1:], others, strict=True))
     return replace(clip, keyframe_jpeg=keyframe, stills=stills, crop=crop)
 
 

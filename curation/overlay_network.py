@@ -21,22 +21,36 @@ class OverlayNetwork(nn.Module):
 
     A static camera leaves the gradients of the scene as well as those of a mark, so what counts is both how still a
     place is beside the rest of the picture and whether its edges look drawn.
+
+    Args:
+        width: channels of the first layer.
+        depth: layers on places of 8 × 8 pixels; with 3 a place sees 73 pixels around it, about a word.
     """
 
-    def __init__(self, width: int = 8):
+    def __init__(self, width: int = 8, depth: int = 3):
         super().__init__()
+        self.width, self.depth = width, depth
         self.stem = nn.Sequential(
             _block(4, width, 5, 2), _block(width, 2 * width, 3, 2), _block(2 * width, 2 * width, 3, 1),
-            _block(2 * width, 3 * width, 3, 2), _block(3 * width, 3 * width, 3, 1),
+            _block(2 * width, 3 * width, 3, 2), *(_block(3 * width, 3 * width, 3, 1) for _ in range(depth)),
         )  # fmt: skip
         self.place = nn.Sequential(nn.Conv2d(6 * width, 2 * width, 1), nn.ReLU(), nn.Conv2d(2 * width, 1, 1))
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """Logits (B) from `as_input` (B 4 H W)."""
+    def places(self, maps: Tensor) -> Tensor:
+        """Logits (B h w) that a mark lies at each place, h = ⌈H/8⌉, from `as_input` (B 4 H W)."""
         local = self.stem(maps)  # B 3W h w
         context = local.mean((2, 3), keepdim=True).expand_as(local)
-        logits = self.place(torch.cat([local, context], 1)).flatten(1)  # B h*w
-        return logits.topk(min(TOP, logits.shape[1]), dim=1).values.mean(1)
+        return self.place(torch.cat([local, context], 1))[:, 0]
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Logits (B) from `as_input` (B 4 H W)."""
+        return strongest(self.places(maps))
+
+
+def strongest(places: Tensor) -> Tensor:
+    """Logits (B) of whole pictures from those of their places (B h w)."""
+    logits = places.flatten(1)
+    return logits.topk(min(TOP, logits.shape[1]), dim=1).values.mean(1)
 
 
 def _block(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
@@ -55,15 +69,15 @@ def as_input(x: Tensor, y: Tensor, size: Tensor) -> Tensor:
 def load(folder: str = str(WEIGHTS_DIR)) -> tuple[OverlayNetwork, float, float]:
     """The network with its calibration: probability = sigmoid(scale × logit + bias)."""
     config = json.loads((Path(folder) / "config.json").read_text())
-    network = OverlayNetwork(config["width"])
+    network = OverlayNetwork(config["width"], config["depth"])
     network.load_state_dict(load_file(Path(folder) / "model.safetensors"))
     return network.eval(), config["scale"], config["bias"]
 
 
-def save(network: OverlayNetwork, folder: Path, *, width: int, scale: float, bias: float) -> None:
+def save(network: OverlayNetwork, folder: Path, *, scale: float, bias: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
-    config = {"width": width, "scale": round(scale, 4), "bias": round(bias, 4)}
+    config = {"width": network.width, "depth": network.depth, "scale": round(scale, 4), "bias": round(bias, 4)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 

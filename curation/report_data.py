@@ -20,8 +20,8 @@ from schemas.run import RunInfo
 from schemas.scores import SCORES
 
 STAGE_ORDER = (
-    "manifest", "fetch", "probe", "decode", "analyze", "exact_dedup", "shots", "watermark", "audio", "filters", "dedup",
-    "near_dedup", "caption", "clip_score", "aesthetic", "nsfw", "verdict", "cut", "shards",
+    "manifest", "fetch", "probe", "decode", "analyze", "exact_dedup", "shots", "watermark", "text", "audio", "filters",
+    "dedup", "near_dedup", "caption", "clip_score", "aesthetic", "nsfw", "verdict", "cut", "shards",
 )  # fmt: skip
 MAX_KEPT, MAX_PER_REASON, MAX_FAILURES = 48, 6, 12
 _COLUMNS = [

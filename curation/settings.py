@@ -4,7 +4,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from curation.settings_filters import DedupSettings, FilterSettings
-from curation.settings_models import AestheticSettings, CaptionSettings, ClipScoreSettings, NsfwSettings, SpeechSettings
+from curation.settings_models import (
+    AestheticSettings,
+    CaptionSettings,
+    ClipScoreSettings,
+    NsfwSettings,
+    SpeechSettings,
+    TextSettings,
+)
 from media.bounds import check_between
 from media.commandline import CommandLine
 from media.engine_settings import EngineSettings
@@ -124,9 +131,12 @@ class WatermarkSettings:
 
     Args:
         enabled: whether the watermark score is taken.
+        model: a classifier of single pictures in place of the shipped network: the weight file of LAION's, a folder
+            that timm saved, or OWNER/NAME on the hub. It judges the keyframe, on the CPU.
     """
 
     enabled: bool = True
+    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +179,7 @@ class CurateSettings:
         filters: limits of the scores.
         dedup: duplicates.
         watermark: overlays.
+        text: burnt-in text.
         speech: speech in the sound.
         aesthetic: LAION's aesthetic score.
         nsfw: adult content.
@@ -196,6 +207,7 @@ class CurateSettings:
     filters: FilterSettings = field(default_factory=FilterSettings)
     dedup: DedupSettings = field(default_factory=DedupSettings)
     watermark: WatermarkSettings = field(default_factory=WatermarkSettings)
+    text: TextSettings = field(default_factory=TextSettings)
     speech: SpeechSettings = field(default_factory=SpeechSettings)
     aesthetic: AestheticSettings = field(default_factory=AestheticSettings)
     nsfw: NsfwSettings = field(default_factory=NsfwSettings)

@@ -166,6 +166,28 @@ class NsfwSettings:
 
 
 @dataclass(frozen=True)
+class TextSettings:
+    """Text that stays in one place of the picture; the detector's weights come with the extra `judges`.
+
+    Args:
+        enabled: whether the score `text_area` is taken, and counted as evidence in `watermark`. It runs on the CPU, on
+            clips that are long enough.
+        model: ONNX file of another text detector of the same kind (differentiable binarization); null is PP-OCR's.
+        frames: pictures of a clip, at the middles of as many equal parts, in all of which the text must be. 1–16.
+        max_side: longer side in pixels at which pictures are looked at; smaller ones are enlarged. 64–2048.
+    """
+
+    enabled: bool = False
+    model: str | None = None
+    frames: int = 2
+    max_side: int = 480
+
+    def __post_init__(self) -> None:
+        check_between("text.frames", self.frames, 1, MAX_FRAMES)
+        check_between("text.max_side", self.max_side, 64, 2048)
+
+
+@dataclass(frozen=True)
 class SpeechSettings:
     """Share of a clip with speech by Silero VAD; its weights come with the extra `judges`. It runs on the CPU.
 
