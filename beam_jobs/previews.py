@@ -1,4 +1,7 @@
-"""Small pictures of some clips of every outcome, for the report: always the same ones for the same clips."""
+"""Small pictures for the report: of some clips of every outcome, and of those on either side of each limit.
+
+They are always the same ones for the same clips.
+"""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -10,22 +13,53 @@ from PIL import Image
 
 from beam_jobs.clip_shards import products
 from beam_jobs.job import CurateJob
+from curation.settings import FilterSettings
 from media import storage
 from media.shard_plan import bucket_of
 from media.tar import write_tar
 from schemas.identity import fingerprint
 from schemas.records import Clip
+from schemas.scores import SCORES
+from schemas.states import ClipState
 
 PREVIEWS = "previews"
 MAX_SIDE = 256
+PER_SIDE = 6
+"""Clips shown on each side of a limit."""
 _PER_TAR = 5_000
 Picked = tuple[str, str]  # clip id, sha256 of its keyframe
+Ranked = tuple[float, Picked]
 
 
 def outcome_of(clip: Clip) -> str:
     """The outcome that a preview stands for: `filtered/shots/min_motion`."""
     verdict = clip.verdict
     return f"{verdict.state}/{verdict.stage}/{verdict.reason}" if verdict else ""
+
+
+def near_limits(clip: Clip, filters: FilterSettings) -> Iterator[tuple[str, Ranked]]:
+    """(`kept/min_motion` or `filtered/min_motion`, how near) for the limits that the clip tells something about.
+
+    Of the clips that pass a lower limit the smallest values are the nearest, of those that miss it the greatest; so
+    the limit itself need not be known.
+    """
+    verdict = clip.verdict
+    if verdict is None:
+        return
+    if verdict.state is ClipState.FILTERED and verdict.score is not None:
+        rank = -verdict.score if verdict.reason.startswith("min_") else verdict.score
+        yield f"filtered/{verdict.reason}", (rank, _pick(clip))
+    if verdict.state is ClipState.KEPT:
+        for name in limit_names(filters):
+            value = clip.scores.get(name[4:])
+            if value is not None:
+                yield f"kept/{name}", (value if name.startswith("min_") else -value, _pick(clip))
+
+
+def limit_names(filters: FilterSettings) -> list[str]:
+    """The limits that are on: `min_motion`, …"""
+    names = (f"{side}_{score.name}" for score in SCORES for side in ("min", "max"))
+    return [name for name in names if getattr(filters, name) is not None]
 
 
 def thumbnail(jpeg: bytes) -> bytes:
@@ -65,7 +99,9 @@ class WritePreviews(beam.PTransform):
 
     def expand(self, clips: PCollection) -> PCollection:
         seen = clips | "Seen" >> beam.Filter(lambda clip: bool(clip.keyframe_sha256))
-        picked = seen | "Pick" >> _Pick(self._job.settings.previews)
+        outcomes = seen | "Pick" >> _Pick(self._job.settings.previews)
+        borderline = seen | "Borderline" >> _Borderline(self._job.settings.filters)
+        picked = (outcomes, borderline) | "Both" >> beam.Flatten() | "Once" >> beam.Distinct()
         tars = (
             picked
             | "Count" >> beam.combiners.Count.Globally()
@@ -98,6 +134,22 @@ class _Pick(beam.PTransform):
             >> beam.Map(lambda clip: (outcome_of(clip), _pick(clip))).with_output_types(tuple[str, Picked])
             | "Smallest" >> beam.combiners.Top.SmallestPerKey(int(self._per_outcome))
             | "Each" >> beam.FlatMapTuple(lambda _, picked: picked)
+        )
+
+
+class _Borderline(beam.PTransform):
+    """The clips nearest to each limit, on both sides."""
+
+    def __init__(self, filters: FilterSettings):
+        super().__init__()
+        self._filters = filters
+
+    def expand(self, clips: PCollection) -> PCollection:
+        return (
+            clips
+            | "Near" >> beam.FlatMap(near_limits, self._filters).with_output_types(tuple[str, Ranked])
+            | "Nearest" >> beam.combiners.Top.SmallestPerKey(PER_SIDE)
+            | "Each" >> beam.FlatMapTuple(lambda _, ranked: [pick for _, pick in ranked])
         )
 
 

@@ -15,8 +15,8 @@ from itertools import groupby
 from beam_jobs.analyze import analyze_address, read_keyframe
 from beam_jobs.clip_shards import CLIPS, plan_clips, products, shard_bytes, write_clip_shard
 from beam_jobs.copies import content_key, mark_copies
-from beam_jobs.curate_run import finish
 from beam_jobs.curate_pipeline import CLIP_ORDER, SOURCE_ORDER
+from beam_jobs.curate_run import finish
 from beam_jobs.cut import Cut, cut_address, cut_fp
 from beam_jobs.filtering import judged
 from beam_jobs.flow import KeptClip, SourceResult, kept

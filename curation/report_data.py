@@ -1,21 +1,18 @@
 """What the report of a curated run shows: counts, examples and distributions, read from the run's files."""
 
-import base64
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from itertools import islice
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.quantiles import run_limits
+from curation.report_pictures import borderline, nearest_rows, read_pictures
 from curation.report_records import Bar, FailureGroup, Outcome, OutcomeRow, Picture, ReportData, StageRow, Values
 from media import storage
 from media.parquet import read_parquet
-from media.tar import read_samples
 from schemas.run import RunInfo
 from schemas.scores import SCORES
 
@@ -23,7 +20,7 @@ STAGE_ORDER = (
     "manifest", "fetch", "probe", "decode", "analyze", "exact_dedup", "shots", "watermark", "text", "audio", "filters",
     "dedup", "near_dedup", "caption", "clip_score", "aesthetic", "nsfw", "verdict", "cut", "shards",
 )  # fmt: skip
-MAX_KEPT, MAX_PER_REASON, MAX_FAILURES = 48, 6, 12
+MAX_FAILURES = 12
 _COLUMNS = [
     "clip_id", "uri", "start_s", "end_s", "caption", "caption_source", "state", "stage", "reason", "score",
     "threshold", "duplicate_of", "detail", *(f"score_{score.name}" for score in SCORES),
@@ -47,14 +44,17 @@ def read_run(run_dir: str) -> ReportData:
     lengths = pc.subtract(clips["end_s"], clips["start_s"]).to_numpy(zero_copy_only=False)
     keys = _outcomes_of(clips)
     counts = Counter(keys)
-    pictures = _pictures(run_dir, clips, keys)
+    limits = run_limits(run)
+    nearest = nearest_rows(clips, limits)
+    gallery = read_pictures(run_dir, clips, keys, [row for side in nearest.values() for row in side])
+    pictures = gallery.by_outcome
     kept = np.array([key[0] == "kept" for key in keys], dtype=bool)
     seconds = {
         "sources": float(pc.sum(sources["duration_s"]).as_py() or 0.0),
         "candidates": float(lengths.sum()),
         "kept": float(lengths[kept].sum()) if len(kept) else 0.0,
     }
-    values, unmeasured = _values(clips, kept, run_limits(run))
+    values, unmeasured = _values(clips, kept, limits)
     return ReportData(
         run=run, num_sources=sources.num_rows, sources=Counter(sources["state"].to_pylist()),
         num_clips=clips.num_rows, clips=Counter(key[0] for key in keys), seconds=seconds,
@@ -62,6 +62,7 @@ def read_run(run_dir: str) -> ReportData:
         outcomes=_outcome_rows(counts, keys, lengths, pictures),
         kept=tuple(picture for key, group in sorted(pictures.items()) if key[0] == "kept" for picture in group),
         values=values, unmeasured=unmeasured, failures=_failures(sources, "input") + _failures(clips, "clip"),
+        borderline=borderline(nearest, gallery, limits),
         stages=_stage_rows(run_dir, run),
     )  # fmt: skip
 
@@ -130,52 +131,6 @@ def _outcome_rows(
             counts.items(), key=lambda item: (order.get(item[0][0], 9), stage_rank(item[0][1]), -item[1], item[0])
         )
     ]
-
-
-def _previews(run_dir: str) -> Iterator[tuple[str, bytes]]:
-    """(clip id, JPEG) of every preview, in the order of the files."""
-    for path in storage.list_files(storage.join(run_dir, "previews"), "*.tar"):
-        for key, members in read_samples(path):
-            jpeg = members.get("jpg") or members.get("jpeg")
-            if jpeg:
-                yield key.rpartition("/")[2], jpeg
-
-
-def _pictures(run_dir: str, clips: pa.Table, keys: list[Outcome]) -> dict[Outcome, tuple[Picture, ...]]:
-    """Up to `MAX_PER_REASON` previews of every outcome (`MAX_KEPT` of what was kept), in a fixed order."""
-    found: dict[Outcome, list[tuple[tuple[str, float], Picture]]] = defaultdict(list)
-    previews = _previews(run_dir)
-    while batch := list(islice(previews, 256)):
-        rows = pc.index_in(pa.array([key for key, _ in batch]), value_set=clips["clip_id"].combine_chunks())
-        for (_, jpeg), row in zip(batch, rows.to_pylist(), strict=True):
-            limit = 0 if row is None else (MAX_KEPT if keys[row][0] == "kept" else MAX_PER_REASON)
-            if row is not None and len(found[keys[row]]) < limit:
-                clip = clips.slice(row, 1).to_pylist()[0]
-                found[keys[row]].append(((clip["uri"], clip["start_s"]), _picture(clip, jpeg)))
-    return {
-        key: tuple(picture for _, picture in sorted(group, key=lambda item: item[0])) for key, group in found.items()
-    }
-
-
-def _picture(row: dict[str, Any], jpeg: bytes) -> Picture:
-    name = str(row["uri"]).rstrip("/").rpartition("/")[2].partition("?")[0]
-    facts = [
-        f"{score.name} {row[f'score_{score.name}']:.4g}" for score in SCORES if row[f"score_{score.name}"] is not None
-    ]
-    note = f"{row['end_s'] - row['start_s']:.1f} s"
-    if row["score"] is not None and row["threshold"] is not None:
-        note = f"{row['score']:.3g} against {row['threshold']:.3g}"
-    elif row["duplicate_of"]:
-        note = f"of {row['duplicate_of'][:8]}"
-    elif row["detail"]:
-        note = row["detail"]
-    return Picture(
-        image="data:image/jpeg;base64," + base64.b64encode(jpeg).decode(),
-        title=f"{name} {row['start_s']:.2f}–{row['end_s']:.2f} s",
-        note=note,
-        caption=row["caption"] or "",
-        facts=", ".join([f"id {row['clip_id']}", *facts]),
-    )
 
 
 def _values(clips: pa.Table, kept: np.ndarray, limits: Mapping[str, float]) -> tuple[list[Values], list[str]]:

@@ -21,6 +21,7 @@ class Picture:
     note: str
     caption: str = ""
     facts: str = ""
+    scores: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ class Values:
 
 
 @dataclass(frozen=True)
+class Borderline:
+    """The clips nearest to one limit."""
+
+    name: str  # `min_motion`
+    limit: float | None  # None: a quantile that came to no number
+    passed: tuple[Picture, ...]  # kept, the nearest first
+    missed: tuple[Picture, ...]  # stopped by this limit, the nearest first
+
+
+@dataclass(frozen=True)
 class StageRow:
     """Whether a stage ran, how long it took, and how fast it was."""
 
@@ -97,4 +108,5 @@ class ReportData:
     values: list[Values]
     unmeasured: list[str]
     failures: list[FailureGroup]
+    borderline: list[Borderline] = field(default_factory=list)
     stages: list[StageRow] = field(default_factory=list)

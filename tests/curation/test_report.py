@@ -12,6 +12,8 @@ import pytest
 from curation.histogram import NUM_BINS, histogram_svg
 from curation.report import build_report, duration, main, size
 from curation.report_data import read_run
+from curation.report_pictures import MAX_NEAR
+from media.parquet import read_parquet
 from tests.curation.synthetic_run import HOSTILE, write_run
 
 
@@ -135,14 +137,31 @@ def test_sizes_read_well(count: float, text: str) -> None:
     assert size(count) == text
 
 
+def test_borderline_clips_are_those_nearest_to_a_limit(run: Path) -> None:
+    data = read_run(str(run))
+    found = {item.name: item for item in data.borderline}
+    assert set(found) == {"min_motion", "max_watermark"}
+    rows = read_parquet(str(run / "ledger" / "clips-*.parquet")).to_pylist()
+    for name, sign in (("min_motion", 1), ("max_watermark", -1)):
+        score = name[4:]
+        passed = sorted(sign * row[f"score_{score}"] for row in rows if row["state"] == "kept")
+        missed = sorted((sign * row["score"] for row in rows if row["reason"] == name), reverse=True)
+        shown = found[name]
+        assert [sign * dict(picture.scores)[score] for picture in shown.passed] == passed[:MAX_NEAR]
+        assert [sign * dict(picture.scores)[score] for picture in shown.missed] == missed[:MAX_NEAR]
+        assert shown.limit == {"min_motion": 0.4, "max_watermark": 0.7}[name]
+    assert "Borderline clips" in (run / "report.html").read_text()
+
+
 def test_opens_in_a_browser(run: Path, tmp_path: Path) -> None:
-    browser = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next((path for name in names if (path := shutil.which(name))), None)
     if browser is None:
-        pytest.skip("no Chromium is installed; the page was parsed, not rendered")
+        pytest.skip(f"none of {', '.join(names)} is on the PATH; the page was parsed, not rendered")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
     command = [browser, *flags, f"--user-data-dir={tmp_path}", "--dump-dom", f"file://{run}/report.html"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     assert shown.count("<figure") == (run / "report.html").read_text().count("<figure")
-    assert "<script" not in shown
+    assert "<script" not in shown and '<img src="x"' not in shown
+    assert '&lt;script&gt;alert("caption")&lt;/script&gt;' in shown
+    assert shown.count("<svg") == (run / "report.html").read_text().count("<svg") >= 5
