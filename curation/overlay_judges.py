@@ -5,9 +5,10 @@ from fractions import Fraction
 
 import numpy as np
 
+from curation.overlay_network import with_text
 from curation.settings import CurateSettings
 from curation.stills import CENTRE, middles
-from curation.text_area import text_area, with_text
+from curation.text_area import LEAST_AREA, text_area
 
 
 def places_judged(settings: CurateSettings) -> tuple[Fraction, ...]:
@@ -32,7 +33,7 @@ def overlay_scores(
     if settings.text.enabled:
         scores["text_area"] = text_area([pictures[place] for place in places_judged(settings)], settings.text)
         if watermark is not None:
-            watermark = with_text(watermark, scores["text_area"])
+            watermark = with_text(watermark, scores["text_area"] >= LEAST_AREA)
     if watermark is not None:
         scores["watermark"] = watermark
     return scores

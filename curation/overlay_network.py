@@ -1,6 +1,8 @@
 """A small network that sees overlays in the mean gradients of a shot."""
 
 import json
+import math
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from curation.devices import one_thread
 from curation.weights_identity import SHIPPED
 
 WEIGHTS_DIR = SHIPPED / "watermark"
+LEAST = 1e-6  # nothing is surer than this
 TOP = 8  # places whose mean decides: a small mark fills as many
 
 
@@ -65,27 +68,54 @@ def as_input(x: Tensor, y: Tensor, size: Tensor) -> Tensor:
     return torch.stack([torch.asinh(x), torch.asinh(y), torch.asinh(size), stay], dim=-3)
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """From logits to probabilities, for data of which a tenth is marked: log odds = scale × logit + bias.
+
+    Args:
+        text_found: what is added to the log odds where text stays in the picture.
+        text_absent: what is added where none does.
+    """
+
+    scale: float = 1.0
+    bias: float = 0.0
+    text_found: float = 0.0
+    text_absent: float = 0.0
+
+
 @cache
-def load(folder: str = str(WEIGHTS_DIR)) -> tuple[OverlayNetwork, float, float]:
-    """The network with its calibration: probability = sigmoid(scale × logit + bias)."""
+def load(folder: str = str(WEIGHTS_DIR)) -> tuple[OverlayNetwork, Calibration]:
+    """The network, ready to judge."""
     config = json.loads((Path(folder) / "config.json").read_text())
-    network = OverlayNetwork(config["width"], config["depth"])
+    network = OverlayNetwork(config.pop("width"), config.pop("depth"))
     network.load_state_dict(load_file(Path(folder) / "model.safetensors"))
-    return network.eval(), config["scale"], config["bias"]
+    return network.eval(), Calibration(**config)
 
 
-def save(network: OverlayNetwork, folder: Path, *, scale: float, bias: float) -> None:
+def save(network: OverlayNetwork, folder: Path, calibration: Calibration) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
-    config = {"width": network.width, "depth": network.depth, "scale": round(scale, 4), "bias": round(bias, 4)}
+    numbers = {name: round(value, 4) for name, value in asdict(calibration).items()}
+    config = {"width": network.width, "depth": network.depth, **numbers}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 @torch.inference_mode()
 def probability(x: np.ndarray, y: np.ndarray, size: np.ndarray) -> float:
     """Calibrated probability in [0, 1] from mean gradients (H W) float32."""
-    network, scale, bias = load()
+    network, calibration = load()
     planes = (torch.from_numpy(np.ascontiguousarray(plane, np.float32)) for plane in (x, y, size))
     with one_thread():
         logit = network(as_input(*planes)[None])
-    return float(torch.sigmoid(scale * logit[0] + bias))
+    return float(torch.sigmoid(calibration.scale * logit[0] + calibration.bias))
+
+
+def with_text(watermark: float, found: bool) -> float:
+    """Probability in [0, 1] of a mark, given what the network says and whether text stays in the picture.
+
+    The two look at different things, so their evidence adds up as log odds.
+    """
+    _, calibration = load()
+    odds = math.log(max(watermark, LEAST) / max(1 - watermark, LEAST))
+    odds += calibration.text_found if found else calibration.text_absent
+    return 1 / (1 + math.exp(-odds))

@@ -6,7 +6,6 @@ scene counts as well where camera and thing stand: what it costs a clip is for t
 """
 
 import importlib.util
-import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,9 +19,7 @@ TEXT, SURE = 0.3, 0.5  # probability of a pixel of text, and least mean of them 
 LEAST_SIDE = 3  # pixels of the detector's map
 UNCLIP = 1.6  # the map shows the inner part of text; the whole is wider by its area over its outline, times this
 STRIDE = 32  # the network's pictures have sides of whole multiples
-
-FOUND, NOT_FOUND = 3.0, -0.9  # log likelihood ratio of a mark where text stays and where none does
-LEAST_AREA = 5e-4  # of the picture
+LEAST_AREA = 5e-4  # of the picture: from here on, text counts as found
 
 
 def text_weights(settings: TextSettings) -> Path:
@@ -106,13 +103,3 @@ def _mean_inside(probabilities: np.ndarray, outline: np.ndarray) -> float:
     mask = np.zeros((tall, wide), np.uint8)
     cv2.fillPoly(mask, [outline - (left, top)], (1,))
     return float(cv2.mean(probabilities[top : top + tall, left : left + wide], mask)[0])
-
-
-def with_text(watermark: float, area: float) -> float:
-    """Probability in [0, 1] of a mark, given what the network says of it and how much text stays.
-
-    The two look at different things, so their evidence adds up (log odds); how much text says was measured on
-    synthetic marks over clips that no benchmark uses.
-    """
-    odds = math.log(max(watermark, 1e-6) / max(1 - watermark, 1e-6)) + (FOUND if area >= LEAST_AREA else NOT_FOUND)
-    return 1 / (1 + math.exp(-odds))

@@ -9,9 +9,10 @@ benchmark's clean clips that the network has never seen. Marks of the style `cen
 
 import argparse
 import csv
+import math
 import random
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -20,9 +21,11 @@ import torch
 import torch.nn.functional as F
 
 from curation.measurements import Measurements
-from curation.overlay_network import OverlayNetwork, as_input, save, strongest
+from curation.overlay_network import Calibration, OverlayNetwork, as_input, save, strongest
 from curation.overlay_scenes import varied
 from curation.overlay_synthesis import STYLES, apply, overlay, recompressed
+from curation.settings_models import TextSettings
+from curation.text_area import LEAST_AREA, text_area
 from curation.watermark import MIN_SAMPLES, gradients
 from media.decode import decode_frames
 from schemas.states import Rejection
@@ -125,8 +128,8 @@ def loss_of(network: OverlayNetwork, pairs: list[Pair]) -> torch.Tensor:
     return loss + PLACE_WEIGHT * of_places / 2
 
 
-def train(stretches: list[Stretch], epochs: int, seed: int, log: bool = True) -> tuple[OverlayNetwork, float, float]:
-    """The network and its calibration (scale, bias) on clips it has not seen; marks are drawn anew in each epoch."""
+def train(stretches: list[Stretch], epochs: int, seed: int, log: bool = True) -> tuple[OverlayNetwork, Calibration]:
+    """The network and its calibration on clips it has not seen; marks are drawn anew in each epoch."""
     torch.manual_seed(seed)
     generator = random.Random(seed)
     training, validation = split(stretches)
@@ -151,7 +154,7 @@ def train(stretches: list[Stretch], epochs: int, seed: int, log: bool = True) ->
             losses.append(loss.item())
         if log:
             print(f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}; {report(network, checks)}", flush=True)
-    return network, *calibrate(network, checks)
+    return network, replace(calibrate(network, checks), **text_evidence(validation))
 
 
 def validation_pairs(stretches: list[Stretch]) -> list[Pair]:
@@ -180,7 +183,7 @@ def report(network: OverlayNetwork, pairs: list[Pair]) -> str:
     return "found at 3 % of clean: " + " ".join(f"{style} {share:.2f}" for style, share in shares.items())
 
 
-def calibrate(network: OverlayNetwork, pairs: list[Pair]) -> tuple[float, float]:
+def calibrate(network: OverlayNetwork, pairs: list[Pair]) -> Calibration:
     """Platt's scale and bias, for data of which a tenth is marked."""
     clean, marked = (torch.tensor(each, dtype=torch.float64) for each in logits_of(network, pairs))
     parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
@@ -195,8 +198,25 @@ def calibrate(network: OverlayNetwork, pairs: list[Pair]) -> tuple[float, float]
         return value
 
     optimizer.step(loss)
-    scale, bias = parameters.detach().tolist()
-    return scale, bias
+    return Calibration(*parameters.detach().tolist())
+
+
+def text_evidence(stretches: list[Stretch]) -> dict[str, float]:
+    """Log likelihood ratios of a mark where text is found in the first and last frame of a stretch, and where not.
+
+    Both shares count one stretch of each kind more than there was, so that no ratio is infinite.
+    """
+    generator, settings = random.Random(2), TextSettings()
+    styles = [style for style in STYLES if style != HELD_OUT_STYLE]
+    found = {"clean": 1, "marked": 1}
+    for index, stretch in enumerate(stretches):
+        ends = stretch.frames[[0, -1]]
+        marked = apply(ends, overlay(*ends.shape[1:], styles[index % len(styles)], generator))
+        for kind, frames in (("clean", ends), ("marked", marked)):
+            pictures = [cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB) for frame in frames]
+            found[kind] += text_area(pictures, settings) >= LEAST_AREA
+    clean, marked_share = (found[kind] / (len(stretches) + 2) for kind in ("clean", "marked"))
+    return {"text_found": math.log(marked_share / clean), "text_absent": math.log((1 - marked_share) / (1 - clean))}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -222,8 +242,8 @@ def main(argv: list[str] | None = None) -> int:
             except Rejection as rejection:
                 print(f"{path.name} is left out: {rejection}")
     print(f"{len(stretches)} stretches of {len(paths)} clips", flush=True)
-    network, scale, bias = train(stretches, arguments.epochs, arguments.seed)
-    save(network, arguments.output, scale=scale, bias=bias)
+    network, calibration = train(stretches, arguments.epochs, arguments.seed)
+    save(network, arguments.output, calibration)
     return 0
 
 
