@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Protocol, Self
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
@@ -30,6 +30,21 @@ from schemas.records import Analysis, Caption, Clip, Source, Verdict, failed
 Analyze = Callable[[Source, LocalMedia, CurateSettings], Analysis]
 
 
+class FetchingJob(Protocol):
+    """What fetching needs to know of a job."""
+
+    @property
+    def settings(self) -> Any:
+        """With limits of downloads in `fetch`."""
+
+    @property
+    def units(self) -> Units:
+        """Where finished units are."""
+
+    def address(self, uri: str) -> str:
+        """An input's address as any worker can open it."""
+
+
 class SourceMedia:
     """One input's media: its hash, and its bytes where they are really needed. A fetched copy goes away at the end.
 
@@ -37,7 +52,7 @@ class SourceMedia:
     its size and time of change; that of a URL stands for what was there when it was first fetched.
     """
 
-    def __init__(self, uri: str, job: CurateJob):
+    def __init__(self, uri: str, job: FetchingJob):
         self._uri, self._job = job.address(uri), job
         scratch = scratch_folder(job)
         self._folder = tempfile.TemporaryDirectory(prefix="reelmill-fetch-", dir=scratch)
@@ -83,7 +98,7 @@ class SourceMedia:
         return sha256
 
 
-def scratch_folder(job: CurateJob) -> str | None:
+def scratch_folder(job: FetchingJob) -> str | None:
     """Where workers keep what is not finished: on the disk of the run where that is local."""
     if not storage.is_local(job.units.root):
         return None

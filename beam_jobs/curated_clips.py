@@ -10,6 +10,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
+from beam_jobs.analyze import FetchingJob
+from beam_jobs.token_inputs import Item, Media
 from media import storage
 from schemas.run import RunInfo
 
@@ -24,6 +26,17 @@ class ClipRef:
     shard: str
     media: tuple[int, int]
     sidecar: tuple[int, int]
+    count: int = 1
+
+    def items(self, job: FetchingJob) -> Iterator[Item]:
+        """The clip."""
+        with storage.open_read(self.shard) as file:
+            raw = read_at(file, *self.sidecar)
+        yield Item(self.key, dict(json.loads(raw)), raw, self._media)
+
+    def _media(self) -> Media:
+        with storage.open_read(self.shard) as file:
+            return read_at(file, *self.media), None
 
 
 def read_run(folder: str) -> RunInfo:
@@ -35,18 +48,22 @@ def read_run(folder: str) -> RunInfo:
     """
     path = storage.join(folder, "run.json")
     if not storage.exists(path):
-        raise FileNotFoundError(
-            f"no run.json in {folder}: it is no folder that `reelmill curate` has finished; run that command again, "
-            "it goes on where it stopped, or name another folder with --input"
-        )
+        raise no_run(folder)
     try:
         run = RunInfo.from_json(storage.read_bytes(path).decode())
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not the manifest of a curated run ({error!r}); curate again") from None
-    if not run.shards:
-        why = "it kept no clip" if not run.counts.get("clips.kept") else "it wrote spans only (clips.mode reference)"
-        raise ValueError(f"{folder} has no clip shards: {why}; curate with --clips.mode encode and wider filters")
+    if not run.counts.get("clips.kept"):
+        raise ValueError(f"{folder} has no clips: the run kept none; curate with wider filters")
     return run
+
+
+def no_run(folder: str) -> FileNotFoundError:
+    """The error for a folder that cannot be tokenized."""
+    return FileNotFoundError(
+        f"no run.json in {folder}: it is no folder that `reelmill curate` has finished; run that command again, "
+        "it goes on where it stopped, or name another folder, or images, with --input"
+    )
 
 
 def shards_to_read(run: RunInfo, folder: str, limit: int | None) -> list[tuple[str, int]]:
@@ -86,21 +103,8 @@ def list_clips(path: str, take: int) -> Iterator[ClipRef]:
         yield ClipRef(key, path, places[key]["mp4"], places[key]["json"])
 
 
-def read_clip(ref: ClipRef) -> tuple[bytes, dict[str, Any]]:
-    """(media, sidecar) of a clip."""
-    with storage.open_read(ref.shard) as file:
-        sidecar = _read_at(file, *ref.sidecar)
-        media = _read_at(file, *ref.media)
-    return media, dict(json.loads(sidecar))
-
-
-def read_sidecar(ref: ClipRef) -> bytes:
-    """The bytes of a clip's `KEY.json`."""
-    with storage.open_read(ref.shard) as file:
-        return _read_at(file, *ref.sidecar)
-
-
-def _read_at(file: Any, start: int, size: int) -> bytes:
+def read_at(file: Any, start: int, size: int) -> bytes:
+    """So many bytes of an open file from there on; ValueError where it ends before."""
     file.seek(start)
     data = bytes(file.read(size))
     if len(data) < size:
@@ -125,3 +129,25 @@ class ReadClips(beam.PTransform):
             | "Spread" >> beam.GroupByKey()
             | "Each" >> beam.FlatMapTuple(lambda _, refs: refs)
         )
+
+
+@dataclass(frozen=True)
+class CuratedClips:
+    """The clips in the shards of a curated run; an `Inputs`.
+
+    Attributes:
+        shards: (path, how many of its clips to take) in order.
+        identity: fingerprint of the run.
+    """
+
+    shards: tuple[tuple[str, int], ...]
+    identity: str
+
+    @property
+    def num_items(self) -> int:
+        """How many clips there are."""
+        return sum(take for _, take in self.shards)
+
+    def read(self) -> beam.PTransform:
+        """Pipeline → `ClipRef`s."""
+        return ReadClips(self.shards)

@@ -10,7 +10,6 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs.code_version import library_version
-from beam_jobs.curated_clips import read_run
 from beam_jobs.engines import check_engine
 from beam_jobs.metrics import counters, timings
 from beam_jobs.outcome import clear_outcome, plural, read_names, read_outcome, too_many_failures
@@ -20,7 +19,7 @@ from beam_jobs.run_lock import only_run
 from beam_jobs.run_pipeline import is_dry_run, run
 from beam_jobs.runner import beam_options
 from beam_jobs.token_shards import products, standing_samples
-from beam_jobs.tokenize_pipeline import SAMPLES, Prepared, build, prepare
+from beam_jobs.tokenize_pipeline import LISTED, SAMPLES, Prepared, build, prepare
 from beam_jobs.tokens import FAILED, FILTERED, TOKENIZED
 from media import storage
 from schemas.shards import DatasetInfo, ShardInfo, video_member
@@ -41,11 +40,9 @@ def main(argv: Sequence[str]) -> int:
         RuntimeError: the job broke, or another run is working in the folder.
     """
     settings, flags = TOKENIZE.parse(argv)
-    run_of_clips = read_run(settings.input)
-    flags = [*settings.engine.as_flags(), *flags]
-    options = beam_options(flags, run_of_clips.counts.get("clips.kept", 1))
-    check_engine(options, {"input": settings.input, "output": settings.output})
     prepared = prepare(settings)
+    options = beam_options([*settings.engine.as_flags(), *flags], prepared.inputs.num_items)
+    check_engine(options, {"input": settings.input, "output": settings.output})
     with only_run(prepared.job.settings.output):
         began = time.monotonic()
         counts = run_job(prepared, options)
@@ -64,7 +61,7 @@ def run_job(prepared: Prepared, options: PipelineOptions) -> dict[str, int]:
     clear_outcome(job.units)
     pipeline = beam.Pipeline(options=options)
     build(pipeline, prepared, standing)
-    with Progress(job.units, {"tokenize": prepared.num_clips}):
+    with Progress(job.units, {"tokenize": prepared.inputs.num_items}):
         return counters(run(pipeline))
 
 
@@ -91,7 +88,7 @@ def finish(prepared: Prepared, counts: Mapping[str, int], wall_s: float) -> int:
     """Checks the sums, tidies the output folder, writes dataset.json last; returns the exit status."""
     job, files = prepared.job, products(prepared.job)
     sums = read_outcome(job.units, "counts")
-    check_conservation(sums, prepared.num_clips)
+    check_conservation(sums, sums.pop(LISTED, 0))
     shards = _shards(read_outcome(job.units, "shards"))
     quality = {note["name"]: ShardQuality(**note["quality"]) for note in read_outcome(job.units, "quality")}
     barred = quarantined(quality, job.settings.quality.min_psnr_db)
@@ -146,7 +143,7 @@ def dataset_info(prepared: Prepared, sums: Mapping[str, int], shards: Sequence[S
         shards=list(shards),
         members=members_of(prepared),
         vocabulary=vocabulary_sizes(job.tokenizers),
-        curated=prepared.curated,
+        curated=prepared.inputs.identity,
         settings=job.shown,
         versions={name: library_version(name) for name in _LIBRARIES},
     )

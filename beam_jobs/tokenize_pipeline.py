@@ -11,11 +11,14 @@ import numpy as np
 from apache_beam.pvalue import PCollection
 
 from beam_jobs.code_version import code_version
-from beam_jobs.curated_clips import ReadClips, read_run, shards_to_read
+from beam_jobs.curated_clips import CuratedClips, no_run, read_run, shards_to_read
+from beam_jobs.curated_spans import curated_spans
+from beam_jobs.image_pairs import images
 from beam_jobs.job import placed
 from beam_jobs.ledger import CLIPS_LEDGER, WriteLedger
 from beam_jobs.outcome import WriteList, WriteSums
 from beam_jobs.standing import NOTHING_STANDS, Standing
+from beam_jobs.token_inputs import Inputs
 from beam_jobs.token_shards import WriteTokenShards, products
 from beam_jobs.tokens import TOKENIZED, TokenizeClips, TokenizedClip, TokenizeJob
 from beam_jobs.units import Units
@@ -28,6 +31,8 @@ from tokenize_shards.settings import TokenizeSettings
 from tokenize_shards.writer import TOKEN_COUNTS
 
 SAMPLES = "samples"
+LISTED = "clips.listed"
+"""How many clips or images the inputs turned out to hold."""
 _ELSEWHERE = frozenset({"input", "output", "engine"})  # settings that say where, not what
 _LIBRARIES = ("torch", "av", "decord2", "opencv-python-headless", "numpy")
 
@@ -37,32 +42,50 @@ class Prepared:
     """A tokenization run before it starts: what is to be read, and by which tokenizers."""
 
     job: TokenizeJob
-    shards: list[tuple[str, int]]
-    curated: str  # fingerprint of the curated run
+    inputs: Inputs
     empty_caption: np.ndarray | None
-
-    @property
-    def num_clips(self) -> int:
-        return sum(take for _, take in self.shards)
 
 
 def prepare(settings: TokenizeSettings) -> Prepared:
     """Loads the tokenizers once, to know who they are and that they fit; the workers load theirs when there is work.
 
     Raises:
-        FileNotFoundError: the input is no finished run.
+        FileNotFoundError: the input is no finished run, and has no images.
         ValueError: a tokenizer or a setting does not fit.
     """
     tokenizer = ClipTokenizer(settings)  # by the names as given, which `dataset.json` keeps
     shown = {name: value for name, value in settings_dict(settings).items() if name not in _ELSEWHERE}
-    settings = _placed(settings, str(Path.cwd()))
-    shards = shards_to_read(read_run(settings.input), settings.input, settings.limit)
-    manifest = storage.read_bytes(storage.join(settings.input, "run.json"))
+    given, here = settings.input, str(Path.cwd())
+    settings = _placed(settings, here)
+    units = Units.of(settings.output)
+    inputs = find_inputs(given, settings, units, here)
     code = code_version("tokenize_shards.encode_clip", *_LIBRARIES)
-    job = TokenizeJob(
-        settings, Units.of(settings.output), fingerprint(tokenizer.fingerprint, code), tokenizer.tokenizers, shown
-    )
-    return Prepared(job, shards, hashlib.sha256(manifest).hexdigest(), tokenizer.empty_caption)
+    job = TokenizeJob(settings, units, fingerprint(tokenizer.fingerprint, code), tokenizer.tokenizers, shown, here)
+    return Prepared(job, inputs, tokenizer.empty_caption)
+
+
+def find_inputs(given: str, settings: TokenizeSettings, units: Units, folder: str) -> Inputs:
+    """What the input is: a curated run with clips, one with spans only, or images.
+
+    Args:
+        given: the input as the user names it: ids of images are hashes of their addresses.
+        folder: in which the command was started.
+
+    Raises:
+        FileNotFoundError: none of these.
+        ValueError: a run that is of no use for tokenizing.
+    """
+    manifest = storage.join(settings.input, "run.json")
+    if not storage.exists(manifest):
+        pairs = images(given, settings.limit, units, folder)
+        if pairs is None:
+            raise no_run(given)
+        return pairs
+    run = read_run(settings.input)
+    identity = hashlib.sha256(storage.read_bytes(manifest)).hexdigest()
+    if not run.shards:
+        return curated_spans(run, settings.input, settings.limit, identity)
+    return CuratedClips(tuple(shards_to_read(run, settings.input, settings.limit)), identity)
 
 
 def _placed(settings: TokenizeSettings, folder: str) -> TokenizeSettings:
@@ -90,7 +113,8 @@ def build(pipeline: beam.Pipeline, prepared: Prepared, standing: Standing = NOTH
         standing: samples that an earlier run has placed.
     """
     job, files = prepared.job, products(prepared.job)
-    clips = pipeline | "Clips" >> ReadClips(prepared.shards) | "Tokenize" >> TokenizeClips(job)
+    elements = pipeline | "Clips" >> prepared.inputs.read()
+    clips = elements | "Tokenize" >> TokenizeClips(job)
     written = clips | "Samples" >> beam.FlatMap(lambda clip: clip.samples) | "Shards" >> WriteTokenShards(job, standing)
     names = (
         clips
@@ -102,6 +126,7 @@ def build(pipeline: beam.Pipeline, prepared: Prepared, standing: Standing = NOTH
     written.shards | "ShardList" >> WriteList(job.units, "shards")
     written.quality | "QualityList" >> WriteList(job.units, "quality")
     sums = (
+        elements | "CountInputs" >> beam.Map(lambda element: (LISTED, element.count)),
         clips | "CountClips" >> beam.FlatMap(count_clip),
         written.rows | "CountSamples" >> beam.FlatMap(count_sample),
         clips | "CountSources" >> _DistinctSources(),

@@ -3,16 +3,18 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.utils.shared import Shared
 
-from beam_jobs.curated_clips import ClipRef, read_clip, read_sidecar
-from beam_jobs.isolation import attempt
+from beam_jobs.isolation import PASSING, attempt
 from beam_jobs.metrics import StageMetrics
+from beam_jobs.token_inputs import Item
 from beam_jobs.units import Units
+from media import storage
 from schemas.identity import fingerprint
 from schemas.records import Verdict
 from schemas.shards import TokenizedRow, TokenizerInfo, TokenSample, decode_sample, encode_sample
@@ -21,9 +23,8 @@ from tokenize_shards.writer import split_of
 
 TOKENIZED, FILTERED, FAILED = "tokenized", "filtered", "failed"
 _FILTERS = frozenset({"too_short"})  # reasons that are a property of a sound clip
-_PASSING = frozenset({"internal_error", "timed_out"})  # failures that another run may not meet
 
-Tokenize = Callable[[str, bytes, dict[str, Any]], list[TokenSample]]
+Tokenize = Callable[[str, str | bytes, dict[str, Any], Fraction | None], list[TokenSample]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class TokenizeJob:
     fingerprint: str  # of everything that decides a clip's samples
     tokenizers: dict[str, TokenizerInfo]
     shown: dict[str, Any]  # the settings as given, for `dataset.json`; secrets redacted, the folders left out
+    folder: str  # in which the command was started; workers may stand elsewhere
+
+    def address(self, uri: str) -> str:
+        """An input's address as any worker can open it; a relative path starts where the command was started."""
+        return storage.absolute(uri, self.folder)
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,8 @@ class TokenizedClip:
     samples: tuple[SampleRef, ...] = ()
 
 
-def tokenize_clip(ref: ClipRef, job: TokenizeJob, tokenize: Callable[[], Tokenize]) -> tuple[TokenizedClip, bool]:
-    """(how the clip ended, whether it was finished before).
+def tokenize_item(item: Item, job: TokenizeJob, tokenize: Callable[[], Tokenize]) -> tuple[TokenizedClip, bool]:
+    """(how the clip or image ended, whether it was finished before).
 
     Args:
         tokenize: gives the tokenizers; asked only where there is work for them.
@@ -66,12 +72,13 @@ def tokenize_clip(ref: ClipRef, job: TokenizeJob, tokenize: Callable[[], Tokeniz
     Raises:
         ValueError: `split.column` does not say where the clip's source belongs.
     """
-    raw = read_sidecar(ref)
-    sidecar = json.loads(raw)
+    sidecar = item.sidecar
     split = split_of(sidecar, job.settings.split)
-    fp = fingerprint("clip", job.fingerprint, raw)
+    if item.failure is not None:
+        return TokenizedClip(_row(sidecar, split, 0, item.failure)), False
+    fp = fingerprint("clip", job.fingerprint, item.raw)
     stored = job.units.get("tokens", fp)
-    data = stored if stored is not None else _fresh(ref, job, tokenize, fp)
+    data = stored if stored is not None else _fresh(item, job, tokenize, fp)
     outcome = data if isinstance(data, Verdict) else _refusal(data)
     if outcome is not None:
         return TokenizedClip(_row(sidecar, split, 0, outcome)), stored is not None
@@ -80,14 +87,17 @@ def tokenize_clip(ref: ClipRef, job: TokenizeJob, tokenize: Callable[[], Tokeniz
     return TokenizedClip(_row(sidecar, split, len(refs), None), refs), stored is not None
 
 
-def _fresh(ref: ClipRef, job: TokenizeJob, tokenize: Callable[[], Tokenize], fp: str) -> bytes | Verdict:
-    """The packed samples, made now and stored as a unit; so is a refusal, but not an error of ours."""
+def _fresh(item: Item, job: TokenizeJob, tokenize: Callable[[], Tokenize], fp: str) -> bytes | Verdict:
+    """The packed samples, made now and stored as a unit; so is a refusal, but not an error of ours or of the way."""
     run = tokenize()
-    media, sidecar = read_clip(ref)
-    outcome = attempt("tokenize", lambda: pack_samples(run(ref.key, media, sidecar)))
+    opened = attempt("fetch", item.open)
+    if isinstance(opened, Verdict):
+        return opened
+    media, start_s = opened
+    outcome = attempt("tokenize", lambda: pack_samples(run(item.key, media, item.sidecar, start_s)))
     if not isinstance(outcome, Verdict):
         job.units.put("tokens", fp, outcome)
-    elif outcome.reason not in _PASSING:
+    elif outcome.reason not in PASSING:
         refusal = {"reason": outcome.reason, "detail": outcome.detail}
         job.units.put("tokens", fp, json.dumps({"rejected": refusal}, sort_keys=True).encode() + b"\n")
     return outcome
@@ -156,18 +166,19 @@ class _TokenizeFn(beam.DoFn):
         tokenizer = self._shared.acquire(lambda: ClipTokenizer(self._job.settings, self._job.units))
         return tokenizer.tokenize  # type: ignore[no-any-return]
 
-    def process(self, ref: ClipRef) -> Iterator[TokenizedClip]:
-        with self._metrics.busy():
-            clip, reused = tokenize_clip(ref, self._job, self._tokenizers)
-        if reused:
-            self._metrics.reused()
-        else:
-            self._metrics.done()
-        yield clip
+    def process(self, element: Any) -> Iterator[TokenizedClip]:  # an Element; Beam reads types
+        for item in element.items(self._job):
+            with self._metrics.busy():
+                clip, reused = tokenize_item(item, self._job, self._tokenizers)
+            if reused:
+                self._metrics.reused()
+            else:
+                self._metrics.done()
+            yield clip
 
 
 class TokenizeClips(beam.PTransform):
-    """References to clips → how each ended, with its samples."""
+    """Clips, spans or images → how each ended, with its samples."""
 
     def __init__(self, job: TokenizeJob):
         super().__init__()

@@ -25,6 +25,7 @@ class ClipMedia:
         sizes: (height, width), lowest first.
         path: its file, or the source that holds it; None where `picture` is all there is.
         picture: an image (H W 3) uint8.
+        crop: the part of the picture that counts: (top, left, height, width) in pixels; None for all of it.
     """
 
     key: str
@@ -36,6 +37,7 @@ class ClipMedia:
     path: Path | None = None
     has_sound: bool = False
     picture: np.ndarray | None = field(default=None, repr=False)
+    crop: tuple[int, int, int, int] | None = None
 
     def sample_key(self, window: Window) -> str:
         return f"{self.key}-{window.index:04d}"
@@ -51,7 +53,11 @@ class ClipMedia:
         if self.picture is not None:
             return np.repeat(self.picture[None], num_frames, axis=0)
         first = self.origin + window.start_s + start_s
-        return self._reader.frames_at(self._within([first + k / rate for k in range(num_frames)]))
+        frames = self._reader.frames_at(self._within([first + k / rate for k in range(num_frames)]))
+        if self.crop is None:
+            return frames
+        top, left, height, width = self.crop
+        return frames[:, top : top + height, left : left + width]
 
     def samples(self, window: Window, duration_s: Fraction, rate_hz: int) -> np.ndarray:
         """The sound (T,) in [-1, 1] of so many seconds of the window; none without sound, or for a still."""
@@ -67,6 +73,7 @@ class ClipMedia:
             "key": self.key,  # decides which windows are measured
             "windows": [[str(window.start_s), window.num_frames] for window in self.windows],
             "sizes": [list(size) for size in self.sizes],
+            "crop": self.crop,
         }
 
     @cached_property

@@ -116,8 +116,10 @@ class ClipTokenizer:
         about = probe(path)
         origin = about.start_pts * Fraction(about.time_base_num, about.time_base_den) if start_s is None else start_s
         end = None if start_s is None else start_s + duration_s
-        sizes = choose_bucket(about.height, about.width, self.settings.video.buckets)
-        return ClipMedia(key, windows, sizes, sidecar, origin, end, path, about.audio_codec is not None)
+        crop = tuple(sidecar["crop"]) if sidecar.get("crop") else None
+        height, width = (crop[2], crop[3]) if crop else (about.height, about.width)
+        sizes = choose_bucket(height, width, self.settings.video.buckets)
+        return ClipMedia(key, windows, sizes, sidecar, origin, end, path, about.audio_codec is not None, crop=crop)
 
     def _image(self, key: str, data: bytes, sidecar: Mapping[str, Any]) -> ClipMedia:
         picture = image_from_bytes(data)

@@ -75,7 +75,8 @@ class MotionConfig:
             raise ValueError(
                 f"unknown motion tokenizer settings {sorted(unknown)}; known: {sorted(cls.__dataclass_fields__)}"
             )
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        tupled: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+        return cls(**tupled)
 
 
 # Quick enough for a CPU: no attention among all 720 cells of a frame, where most of the work would be.
