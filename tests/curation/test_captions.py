@@ -7,10 +7,13 @@ from PIL import Image
 from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
 from beam_jobs.model_fingerprints import model_fingerprints
-from curation.captions import Captioner
+from curation.candidates import repetition
+from curation.captions import Captioner, consensus
 from curation.settings import CaptionSettings, CurateSettings
+from curation.settings_models import QUESTION
 from media.encode import image_from_jpeg, jpeg_bytes
-from tests.curation.tiny_models import save_blip2
+from schemas.records import Caption
+from tests.curation.tiny_models import save_blip, save_blip2, save_llava
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +108,72 @@ def test_a_wrong_model_is_named(folder, tmp_path):
         Captioner(settings(tmp_path / "missing"))
     with pytest.raises(FileNotFoundError, match=r"caption.model nobody/nothing cannot be loaded"):
         Captioner(CaptionSettings(model="nobody/nothing"))
+
+
+# --- other models than BLIP-2, and several pictures -------------------------------------------------------------------
+
+
+def test_a_chat_model_is_asked_about_all_pictures_at_once(pictures, tmp_path):
+    captioner = Captioner(settings(save_llava(tmp_path / "llava"), num_beams=1))
+    clips = [[pictures[0]], [pictures[1]], [pictures[2], pictures[3]], [b"no picture"]]
+    captions = captioner.caption(clips)
+    assert [caption.source for caption in captions] == ["llava"] * 4
+    assert captions[3].outcome == "failed"
+    content = [{"type": "image", "image": Image.fromarray(image_from_jpeg(jpeg))} for jpeg in clips[2]]
+    question = [{"role": "user", "content": [*content, {"type": "text", "text": QUESTION}]}]
+    processor, model = captioner.processor, captioner.model
+    inputs = processor.apply_chat_template(
+        question, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        tokens = model.generate(**inputs, max_new_tokens=12, num_beams=1, do_sample=False)
+    expected = processor.tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert captions[2].text == " ".join(expected.split())
+    assert [captioner.caption([clip])[0] for clip in clips] == captions
+
+
+@pytest.mark.parametrize("prompt", ["", "a photo of"], ids=["plain", "prompted"])
+def test_a_model_without_a_place_for_text(pictures, tmp_path, prompt):
+    captioner = Captioner(settings(save_blip(tmp_path / "blip"), num_beams=1, prompt=prompt))
+    captions = captioner.caption([[picture] for picture in pictures])
+    assert len(captions) == len(pictures) and not any(caption.text.startswith("a photo of") for caption in captions)
+    assert captioner.caption([[pictures[1]]])[0] == captions[1]
+
+
+def test_of_several_pictures_the_caption_most_like_the_others_is_taken(folder, pictures):
+    captioner = Captioner(settings(folder))
+    alone = [captioner.caption([[picture]])[0] for picture in pictures[:3]]
+    assert captioner.caption([pictures[:3], [b""], []])[0] == consensus(alone)
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["a dog runs", "a black screen", "a dog runs fast"], 0),
+        (["a dog", "a cat", "a tree"], 1),
+        (["", "a cat", ""], 1),
+        (["", ""], 0),
+        (["one"], 0),
+    ],
+    ids=["odd-one-out", "the-middle", "only-one-says-something", "none-does", "alone"],
+)
+def test_consensus(texts, expected):
+    captions = [Caption(text, f"{index}", "ok") for index, text in enumerate(texts)]
+    assert consensus(captions) == captions[expected]
+    assert consensus([]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("", 0, 0),
+        ("dog", 0, 0),
+        ("a man in a hat walks his dog along the beach", 0, 0.01),
+        ("a man in a hat and a man in a coat", 0.2, 0.4),
+        ("a dog and a dog and a dog and a dog and a dog", 0.5, 1),
+        ("dog dog dog dog dog dog", 0.7, 1),
+    ],
+    ids=["empty", "one", "plain", "some", "caught", "one-word"],
+)
+def test_repetition(text, low, high):
+    assert low <= repetition(text.split()) <= high

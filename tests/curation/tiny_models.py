@@ -11,7 +11,16 @@ from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
     Blip2Processor,
+    BlipConfig,
+    BlipForConditionalGeneration,
     BlipImageProcessor,
+    BlipProcessor,
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
     PreTrainedTokenizerFast,
 )
 
@@ -49,6 +58,60 @@ def save_blip2(folder: Path, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }} : {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }} {% endif %}{% endfor %}{% endfor %}"
+    "{% if add_generation_prompt %}answer :{% endif %}"
+)
+
+
+def save_llava(folder: Path, seed: int = 0) -> Path:
+    """A LLaVA, which is asked in a chat and may see several pictures: Llama of 32 dimensions, 20 × 20 pictures."""
+    torch.manual_seed(seed)
+    tokenizer = word_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    processor = LlavaProcessor(
+        CLIPImageProcessor(size={"shortest_edge": 20}, crop_size={"height": 20, "width": 20}), tokenizer, patch_size=5,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1, chat_template=CHAT_TEMPLATE,
+    )  # fmt: skip
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**tower, image_size=20, patch_size=5, initializer_range=0.5),
+        text_config=LlamaConfig(
+            **tower, vocab_size=len(tokenizer), max_position_embeddings=256, initializer_range=0.5, pad_token_id=1,
+            bos_token_id=2, eos_token_id=2,
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"), vision_feature_layer=-1,
+    )  # fmt: skip
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def save_blip(folder: Path, seed: int = 0) -> Path:
+    """A BLIP, which takes no text where there is no prompt: 32 dimensions, 20 × 20 pictures."""
+    torch.manual_seed(seed)
+    tokenizer = word_tokenizer()
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = BlipConfig(
+        text_config={
+            **tower, "vocab_size": len(tokenizer), "encoder_hidden_size": 32, "projection_dim": 16, "bos_token_id": 2,
+            "eos_token_id": 2, "sep_token_id": 2, "pad_token_id": 1, "initializer_range": 0.5,
+        },
+        vision_config={**tower, "image_size": 20, "patch_size": 5, "initializer_range": 0.5}, projection_dim=16,
+    )  # fmt: skip
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    BlipProcessor(BlipImageProcessor(size={"height": 20, "width": 20}), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def save_aesthetic_head(path: Path, size: int = 32) -> Path:
+    """One linear layer on an embedding, as LAION's first."""
+    torch.manual_seed(0)
+    save_file({"weight": torch.randn(1, size), "bias": torch.full((1,), 5.0)}, path)
+    return path
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
