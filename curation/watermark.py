@@ -93,7 +93,10 @@ class OverlayEvidence:
 
 
 def gradients(gray: np.ndarray) -> Gradients:
-    """Gradient x, y and its size of (H W) uint8, in grey levels per pixel, float32."""
+    """Gradient x, y and its size of (H W) uint8, in grey levels per pixel, float32.
+
+    The size by numpy: the last bits of OpenCV's depend on where in memory the arrays lie.
+    """
     x = cv2.Sobel(gray, cv2.CV_32F, 1, 0, scale=1 / 8)
     y = cv2.Sobel(gray, cv2.CV_32F, 0, 1, scale=1 / 8)
-    return x, y, cv2.magnitude(x, y)
+    return x, y, np.sqrt(x * x + y * y)
