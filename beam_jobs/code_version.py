@@ -59,12 +59,14 @@ def _sources(module: str) -> set[Path]:
 
 @cache
 def _path_of(name: str) -> Path | None:
-    """The source file of a dotted name, None for what is not a module (a function within one)."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ModuleNotFoundError, ValueError):
+    """The source file of a dotted name, None for what is not a module (a function within one); nothing is imported."""
+    package, *parts = name.split(".")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
         return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    path = Path(spec.submodule_search_locations[0], *parts)
+    found = (path.with_name(f"{path.name}.py"), path / "__init__.py")
+    return next((each for each in found if each.is_file()), None)
 
 
 def _imports(path: Path) -> Iterator[str]:

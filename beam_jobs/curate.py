@@ -45,7 +45,9 @@ def curate(settings: CurateSettings, flags: Sequence[str]) -> int:
         )
         finished = unchanged(job.settings.output, "run.json", key)
         if finished is not None:
-            print(f"nothing to do: all is finished and in its place\n{finished.summary}", flush=True)
+            print(
+                f"nothing to do: all is finished and in its place\n{finished.summary} → {settings.output}", flush=True
+            )
             return finished.status
         from beam_jobs.curate_run import run_whole  # Beam takes seconds to import: only where it runs
 

@@ -62,7 +62,7 @@ def run_whole(
     barred = read_outcome(job.units, "excluded") if excluded else {}
     local = all(storage.is_local(source.uri) for source in (*sources, *excluded))
     if settled(sums, local) and not barred.get("exclude.failed"):
-        remember(output, "run.json", Finished(key, status, summary(sums, output)))
+        remember(output, "run.json", Finished(key, status, tally(sums)))
     return status
 
 
@@ -140,7 +140,12 @@ def _excluded(job: CurateJob) -> dict[str, int]:
 
 
 def summary(sums: Mapping[str, int], output: str) -> str:
-    """The last line: `11 videos: 11 done · 143 clips: 120 kept (3.2 min), 23 filtered → OUT (report.html)`."""
+    """The last line: the tally, and where all is."""
+    return f"{tally(sums)} → {output} (report.html)"
+
+
+def tally(sums: Mapping[str, int]) -> str:
+    """What became of all: `11 videos: 11 done · 143 clips: 120 kept (3.2 min), 23 filtered`."""
     sources = [
         f"{sums[f'sources.{state}']} {state}"
         for state in ("done", "duplicate", "failed")
@@ -155,7 +160,7 @@ def summary(sums: Mapping[str, int], output: str) -> str:
     kept = f"{sums.get('clips.kept', 0)} kept ({minutes:.1f} min)"
     return (
         f"{plural(sums.get('sources', 0), 'video')}: {', '.join(sources)} · "
-        f"{plural(sums.get('clips', 0), 'clip')}: {', '.join([kept, *clips])} → {output} (report.html)"
+        f"{plural(sums.get('clips', 0), 'clip')}: {', '.join([kept, *clips])}"
     )
 
 

@@ -35,7 +35,7 @@ class Finished:
     Args:
         key: fingerprint of all it was made from.
         status: exit status.
-        summary: its last line.
+        summary: what became of all, for a person; where it lies is not in it.
     """
 
     key: str
