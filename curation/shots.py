@@ -17,6 +17,7 @@ from scenedetect.detectors import (
     ThresholdDetector,
 )
 
+from curation.cascade import CascadeDetector
 from curation.settings import ClipSettings, ShotSettings
 from curation.transnet import TransNetDetector
 from schemas.records import Span
@@ -114,6 +115,7 @@ def merge_runs(cuts: Sequence[int], gap: int = RUN_GAP) -> list[tuple[int, int]]
 
 
 _DETECTORS: dict[str, tuple[float, Callable[[float], ShotDetector]]] = {
+    "cascade": (0.5, CascadeDetector),
     "adaptive": (3.0, lambda t: SceneDetectDetector(AdaptiveDetector(adaptive_threshold=t, min_scene_len=0))),
     "content": (27.0, lambda t: SceneDetectDetector(ContentDetector(threshold=t, min_scene_len=0))),
     "histogram": (0.05, lambda t: SceneDetectDetector(HistogramDetector(threshold=t, min_scene_len=0))),
@@ -131,8 +133,8 @@ def make_detector(settings: ShotSettings) -> ShotDetector:
 
 def detector_fingerprint(settings: ShotSettings) -> str:
     """What besides the settings fixes the boundaries: the detector's version, or the sha256 of its weights."""
-    if settings.detector == "transnetv2":
-        return TransNetDetector.fingerprint()
+    if settings.detector in ("cascade", "transnetv2"):
+        return (CascadeDetector if settings.detector == "cascade" else TransNetDetector).fingerprint()
     import scenedetect
 
     return f"scenedetect-{scenedetect.__version__}"

@@ -70,8 +70,10 @@ class TransNetDetector:
         self._window = self._window[STEP:]
 
 
-def boundaries_from(single: np.ndarray, many: np.ndarray, threshold: float) -> list[tuple[int, int]]:
-    """Boundaries (first, last) from TransNetV2's two heads, each (T,) in [0, 1].
+def boundaries_from(
+    single: np.ndarray, many: np.ndarray, threshold: float, extent_threshold: float = EXTENT_THRESHOLD
+) -> list[tuple[int, int]]:
+    """Boundaries (first, last) from a network's two heads, each (T,) in [0, 1], as TransNetV2 has them.
 
     The network marks the last frame before a change. A hard cut between frames 9 and 10, and a dissolve whose mixed
     frames are 30–39:
@@ -82,9 +84,9 @@ def boundaries_from(single: np.ndarray, many: np.ndarray, threshold: float) -> l
     """
     boundaries = []
     for first, last in _runs(single > threshold):
-        while first > 0 and many[first - 1] > EXTENT_THRESHOLD:
+        while first > 0 and many[first - 1] > extent_threshold:
             first -= 1
-        while last < len(many) - 1 and many[last + 1] > EXTENT_THRESHOLD:
+        while last < len(many) - 1 and many[last + 1] > extent_threshold:
             last += 1
         if last + 1 < len(single):  # a peak on the very last frame has no shot after it
             boundaries.append((first + 1, last + 1))

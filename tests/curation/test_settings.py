@@ -14,7 +14,7 @@ def profile(name):
 
 def test_the_demo_needs_no_model_that_is_not_in_a_package():
     settings = profile("demo")
-    assert settings.shots.detector == "transnetv2"
+    assert settings.shots.detector == "cascade"
     assert settings.caption.model is None and settings.clip_score.model is None
 
 
@@ -36,7 +36,7 @@ def test_the_hdvg_recipe():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ShotSettings(detector="magic"), r"'magic' is not one of adaptive"),
+        (lambda: ShotSettings(detector="magic"), r"'magic' is not one of cascade, adaptive"),
         (lambda: ShotSettings(threshold=0), r"shots.threshold 0 must be positive"),
         (lambda: ClipSettings(min_duration_s=4, max_duration_s=5), r"at least twice clips.min_duration_s"),
         (lambda: ClipSettings(mode="copy"), r"'copy' is not one of encode, reference"),
