@@ -53,10 +53,16 @@ def fingerprinted(clip: Clip) -> Fingerprinted:
 
 
 def quality(clip: Clip) -> Quality:
-    """Greater for the copy to keep: unmarked, then with more pixels of picture, then the longer."""
+    """Greater for the copy to keep: unmarked, then with more pixels of picture, with sound, longer, sharper."""
     scores = clip.scores
     pixels = scores.get("height", 0.0) * scores.get("width", 0.0) * (1 - scores.get("letterbox", 0.0))
-    return (float(scores.get("watermark", 0.0) <= MARKED), pixels, clip.span.duration_s)
+    return (
+        float(scores.get("watermark", 0.0) <= MARKED),
+        round(pixels, -3),  # a border is measured to within a line or two
+        float("loudness_dbfs" in scores),
+        round(clip.span.duration_s, 1),
+        scores.get("sharpness", 0.0),
+    )
 
 
 def band_keys(phash: Sequence[int]) -> list[str]:

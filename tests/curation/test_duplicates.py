@@ -101,8 +101,10 @@ def test_clips_with_unlike_numbers_of_hashes_are_not_compared():
         ({"watermark": 0.1, "height": 100, "width": 100}, {"watermark": 0.9, "height": 1000, "width": 1000}),
         ({"height": 720, "width": 1280}, {"height": 360, "width": 640}),
         ({"height": 720, "width": 1280}, {"height": 720, "width": 1280, "letterbox": 0.25}),
+        ({"height": 720, "width": 1280, "loudness_dbfs": -60.0}, {"height": 720, "width": 1280, "sharpness": 90.0}),
+        ({"height": 720, "width": 1280, "sharpness": 90.0}, {"height": 720, "width": 1280, "sharpness": 80.0}),
     ],
-    ids=["unmarked", "larger", "without-bars"],
+    ids=["unmarked", "larger", "without-bars", "with-sound", "sharper"],
 )
 def test_the_best_copy(better, worse):
     assert quality(make_clip(**better)) > quality(make_clip(**worse))
