@@ -1,15 +1,20 @@
 """Burnt-in text: found where it stays, and only there."""
 
+import hashlib
 from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
 
+from curation.analysis import analyze
 from curation.overlay_judges import overlay_scores, places_judged
 from curation.settings import CurateSettings, TextSettings, WatermarkSettings
 from curation.stills import CENTRE
 from curation.text_area import covered, detector, text_area, text_weights
+from media.fetch import LocalMedia
+from schemas.records import Source
+from tests.curation.pictures import make_video, scene
 
 SETTINGS = TextSettings(enabled=True)
 
@@ -78,3 +83,18 @@ def test_without_text_the_probability_stays_as_it_is():
 def test_a_detector_that_is_not_there_is_named():
     with pytest.raises(FileNotFoundError, match=r"text\.model 'no\.onnx' is no file"):
         text_weights(TextSettings(enabled=True, model="no.onnx"))
+
+
+def test_the_analysis_takes_the_scores_and_stores_no_picture_for_them(tmp_path):
+    frames = scene(48, 7, 144, 256, 3)
+    for frame in frames:
+        cv2.putText(frame, "CHANNEL 9", (120, 130), cv2.FONT_HERSHEY_DUPLEX, 0.7, (250, 250, 250), 1, cv2.LINE_AA)
+    path = make_video(tmp_path / "marked.mp4", frames)
+    local = LocalMedia(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
+    plain, judged = (
+        analyze(Source("a", str(path)), local, CurateSettings("in", "out", text=text)).clips[0]
+        for text in (TextSettings(), SETTINGS)
+    )
+    assert "text_area" not in plain.scores and judged.scores["text_area"] > 0.01
+    assert judged.scores["watermark"] >= plain.scores["watermark"]
+    assert judged.stills == () and judged.keyframe_jpeg == plain.keyframe_jpeg
