@@ -113,6 +113,7 @@ def _positioned(frames: Iterator[av.AudioFrame], rate: int, layout: str) -> Iter
     """(position in samples on the timeline, float32 (C T)) of each frame, free of the container's rounding."""
     converter = av.AudioResampler(format="fltp", layout=layout, rate=rate)
     shape, expected = None, None
+    jitter = int(_JITTER_S * rate)
     for frame in frames:
         now = (frame.format.name, frame.layout.name, frame.sample_rate)
         if shape is not None and now != shape:  # the stream changes in its middle
@@ -120,8 +121,8 @@ def _positioned(frames: Iterator[av.AudioFrame], rate: int, layout: str) -> Iter
         shape = now
         position = expected
         if frame.pts is not None:
-            told = round(frame.pts * time_base_of(frame) * rate)
-            if position is None or abs(told - position) > _JITTER_S * rate:
+            told = _position(frame.pts, time_base_of(frame), rate)
+            if position is None or abs(told - position) > jitter:
                 position = told
         position = position or 0
         frame.pts = None
@@ -130,6 +131,12 @@ def _positioned(frames: Iterator[av.AudioFrame], rate: int, layout: str) -> Iter
             yield position, samples
             position += samples.shape[1]
         expected = position
+
+
+def _position(pts: int, time_base: Fraction, rate: int) -> int:
+    """`round(pts * time_base * rate)` without fractions, which cost more than decoding does."""
+    whole, rest = divmod(pts * time_base.numerator * rate, time_base.denominator)
+    return whole + (2 * rest + whole % 2 > time_base.denominator)
 
 
 def _at_rate(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
