@@ -144,7 +144,7 @@ def _with_pictures(clip: Clip, border: Border, reader: FrameReader, settings: Cu
     span, stored = clip.span, (CENTRE, *places_wanted(settings))
     places = dict.fromkeys(stored + places_judged(settings))
     try:
-        images = reader.frames_at([span.start + (span.end - span.start) * place for place in places])
+        images = list(reader.frames_at([span.start + (span.end - span.start) * place for place in places]))
     except Rejection as rejection:
         return clip.with_verdict(failed("keyframe", rejection.reason, rejection.detail))
     crop = crop_of(border, images[0])

@@ -211,7 +211,8 @@ def text_evidence(stretches: list[Stretch]) -> dict[str, float]:
     found = {"clean": 1, "marked": 1}
     for index, stretch in enumerate(stretches):
         ends = stretch.frames[[0, -1]]
-        marked = apply(ends, overlay(*ends.shape[1:], styles[index % len(styles)], generator))
+        _, height, width = ends.shape
+        marked = apply(ends, overlay(height, width, styles[index % len(styles)], generator))
         for kind, frames in (("clean", ends), ("marked", marked)):
             pictures = [cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB) for frame in frames]
             found[kind] += text_area(pictures, settings) >= LEAST_AREA

@@ -8,6 +8,7 @@ local folder or on the hub, whose labels name one class `watermark`.
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import cv2
 import numpy as np
@@ -97,7 +98,8 @@ def _of_timm(model: str) -> tuple[nn.Module, int]:
         network = timm.create_model(f"{'local-dir' if local else 'hf-hub'}:{model}", pretrained=True)
     except (OSError, RuntimeError, KeyError) as error:
         raise FileNotFoundError(f"watermark.model {model} cannot be loaded by timm: {error}") from error
-    labels = [str(name).lower().replace(" ", "_") for name in network.pretrained_cfg.get("label_names") or ()]
+    described: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    labels = [str(name).lower().replace(" ", "_") for name in described.get("label_names") or ()]
     if network.num_classes == 1:
         return network, 0
     if "watermark" not in labels:
