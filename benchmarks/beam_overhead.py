@@ -1,6 +1,6 @@
 """What Beam costs: `reelmill curate` beside the same functions in a plain `multiprocessing` loop.
 
-    python -m benchmarks.beam_overhead --data ../shared/data/clips_droid --counts 100 300 900 --workers 1 2
+    python -m benchmarks.beam_overhead --data VIDEOS MORE_VIDEOS --counts 100 300 900 --workers 1 2
 
 Prints wall and processor seconds and memory for each number of files, the ratios between them, and the cost of each
 stage from `timings.json`. One worker is pinned to one core. Without `--data` it makes small videos of its own.
@@ -117,18 +117,19 @@ def print_stages(stages: dict[int, dict[str, float]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of videos; without it, small ones are made")
+    parser.add_argument("--data", type=Path, nargs="+", help="folders of videos; without it, small ones are made")
     parser.add_argument("--counts", type=int, nargs="+", default=[30, 90])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--kinds", nargs="+", default=["plain", "beam"], choices=["plain", "beam"])
     chosen = parser.parse_known_args()[0]  # names of benchmarks may stand beside
     with TemporaryDirectory(prefix="reelmill-bench-") as scratch:
         if chosen.data:
-            paths = sorted(path for path in chosen.data.rglob("*") if path.suffix.lower() in _SUFFIXES)
+            every = (path for folder in chosen.data for path in sorted(folder.rglob("*")))
+            paths = [path for path in every if path.suffix.lower() in _SUFFIXES]
         else:
             paths = make_videos(Path(scratch, "videos"), max(chosen.counts))
         if len(paths) < max(chosen.counts):
-            print(f"only {len(paths)} videos in {chosen.data}; the larger counts are cut to that\n")
+            print(f"there are only {len(paths)} videos; the larger counts are cut to that\n")
         counts = sorted({min(count, len(paths)) for count in chosen.counts})
         compare(paths, counts, chosen.workers, chosen.kinds)
 

@@ -2,24 +2,18 @@
 
 import base64
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from curation.ledger_rows import Row
+from curation.report_ledger import limit_order
 from curation.report_records import Borderline, Outcome, Picture
 from media import storage
 from media.tar import read_samples
 from schemas.scores import SCORES
 
-MAX_KEPT, MAX_PER_REASON, MAX_NEAR = 50, 10, 6
-
-Nearest = Mapping[tuple[str, str], Sequence[int]]
-"""By (`kept` or `filtered`, name of the limit): rows of the ledger, the nearest first."""
+MAX_KEPT, MAX_PER_REASON = 50, 10
 
 
 @dataclass(frozen=True)
@@ -27,85 +21,67 @@ class Gallery:
     """The pictures that were found."""
 
     by_outcome: dict[Outcome, tuple[Picture, ...]]  # up to `MAX_PER_REASON` (`MAX_KEPT` of what was kept)
-    by_row: dict[int, Picture]  # of the rows asked for
+    by_id: dict[str, Picture]  # of the clips asked for
 
 
-def read_pictures(run_dir: str, clips: pa.Table, keys: Sequence[Outcome], rows: Iterable[int]) -> Gallery:
+def preview_ids(run_dir: str) -> list[str]:
+    """Ids of the clips of which there is a preview."""
+    return [clip_id for clip_id, _ in _previews(run_dir)]
+
+
+def read_pictures(run_dir: str, rows: Mapping[str, Row], wanted: Collection[str]) -> Gallery:
     """Pictures from the previews of a run, in a fixed order.
 
     Args:
-        clips: its ledger.
-        keys: the outcome of each row.
-        rows: those whose pictures are wanted whatever their outcome.
+        rows: rows of the ledger by clip id; previews of other clips are passed over.
+        wanted: ids of clips whose pictures are taken whatever their outcome.
     """
-    wanted, by_row = frozenset(rows), {}
+    by_id: dict[str, Picture] = {}
     found: dict[Outcome, list[tuple[tuple[str, float], Picture]]] = defaultdict(list)
-    ids = clips["clip_id"].combine_chunks()
-    previews = _previews(run_dir)
-    while batch := list(islice(previews, 256)):
-        places = pc.index_in(pa.array([key for key, _ in batch]), value_set=ids).to_pylist()
-        for (_, jpeg), row in zip(batch, places, strict=True):
-            if row is None:
-                continue
-            room = len(found[keys[row]]) < (MAX_KEPT if keys[row][0] == "kept" else MAX_PER_REASON)
-            if not room and row not in wanted:
-                continue
-            clip = clips.slice(row, 1).to_pylist()[0]
-            picture = _picture(clip, jpeg)
-            if row in wanted:
-                by_row[row] = picture
+    for clip_id, jpeg in _previews(run_dir):
+        row = rows.get(clip_id)
+        if row is None:
+            continue
+        outcome = (row["state"], row["stage"], row["reason"])
+        room = len(found[outcome]) < (MAX_KEPT if row["state"] == "kept" else MAX_PER_REASON)
+        if room or clip_id in wanted:
+            picture = _picture(row, jpeg)
+            if clip_id in wanted:
+                by_id[clip_id] = picture
             if room:
-                found[keys[row]].append(((clip["uri"], clip["start_s"]), picture))
+                found[outcome].append(((row["uri"], row["start_s"]), picture))
     ordered = {key: sorted(group, key=lambda item: item[0]) for key, group in found.items()}
-    return Gallery({key: tuple(picture for _, picture in group) for key, group in ordered.items()}, by_row)
+    return Gallery({key: tuple(picture for _, picture in group) for key, group in ordered.items()}, by_id)
 
 
-def nearest_rows(clips: pa.Table, limits: Mapping[str, Any]) -> Nearest:
-    """The clips nearest to each limit that is on: kept ones, and those that it stopped.
+def borderline(
+    nearest: Mapping[tuple[str, str], list[tuple[float, str]]], gallery: Gallery, limits: Mapping[str, Any]
+) -> list[Borderline]:
+    """The clips on either side of each limit, as far as there are pictures of them.
 
     Args:
-        limits: by name (`min_motion`), a number or None.
+        nearest: by (`kept` or `filtered`, name of the limit): (rank, clip id), the nearest first.
     """
-    states = np.array(clips["state"].to_pylist())
-    reasons = np.array(clips["reason"].to_pylist())
-    found: dict[tuple[str, str], Sequence[int]] = {}
-    for name in limit_order(limits):
-        values = clips[f"score_{name[4:]}"].to_numpy(zero_copy_only=False).astype(np.float64)
-        upward = 1.0 if name.startswith("min_") else -1.0
-        for state, mask, rank in (
-            ("kept", states == "kept", upward * values),
-            ("filtered", (states == "filtered") & (reasons == name), -upward * values),
-        ):
-            rows = np.flatnonzero(mask & np.isfinite(values))
-            found[state, name] = rows[np.argsort(rank[rows], kind="stable")[:MAX_NEAR]].tolist()
-    return found
-
-
-def limit_order(limits: Mapping[str, Any]) -> list[str]:
-    """Names of the limits that are on, in the order in which clips meet them."""
-    names = (f"{side}_{score.name}" for score in SCORES for side in ("min", "max"))
-    return [name for name in names if limits.get(name) is not None]
-
-
-def borderline(nearest: Nearest, gallery: Gallery, limits: Mapping[str, Any]) -> list[Borderline]:
-    """The clips on either side of each limit, as far as there are pictures of them."""
     found = []
     for name in limit_order(limits):
-        sides = [
-            tuple(_near(gallery.by_row[row], name) for row in nearest.get((state, name), ()) if row in gallery.by_row)
+        passed, missed = (
+            tuple(
+                _near(gallery.by_id[clip_id], name)
+                for _, clip_id in nearest.get((state, name), ())
+                if clip_id in gallery.by_id
+            )
             for state in ("kept", "filtered")
-        ]
-        if any(sides):
+        )
+        if passed or missed:
             limit = limits[name] if isinstance(limits[name], (int, float)) else None
-            found.append(Borderline(name, limit, *sides))
+            found.append(Borderline(name, limit, passed, missed))
     return found
 
 
 def _near(picture: Picture, name: str) -> Picture:
     """The picture with the one score that matters beside this limit."""
     value = dict(picture.scores).get(name[4:])
-    return Picture(picture.image, picture.title, f"{name[4:]} {value:.4g}" if value is not None else "",
-                   picture.caption, picture.facts, picture.scores)  # fmt: skip
+    return replace(picture, note=f"{name[4:]} {value:.4g}" if value is not None else "")
 
 
 def _previews(run_dir: str) -> Iterator[tuple[str, bytes]]:

@@ -106,6 +106,7 @@ class ReportData:
     outcomes: list[OutcomeRow]
     kept: tuple[Picture, ...]
     values: list[Values]
+    sampled_every: int  # the values are those of every n-th clip
     unmeasured: list[str]
     failures: list[FailureGroup]
     borderline: list[Borderline] = field(default_factory=list)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from beam_jobs.previews import PER_SIDE, limit_names, near_limits
-from curation.report_pictures import MAX_NEAR, nearest_rows
+from curation.ledger_rows import CLIPS, row_groups
+from curation.report_ledger import CLIP_COLUMNS, MAX_NEAR, ClipSums
 from curation.settings import FilterSettings
-from media.parquet import read_parquet
 from schemas.records import Clip, Verdict
 from schemas.states import ClipState
 from tests.curation.synthetic_run import make_clips, write_run
@@ -47,16 +47,17 @@ def test_limits_that_are_on() -> None:
 def test_the_job_keeps_the_pictures_that_the_report_shows(tmp_path: Path) -> None:
     clips = [replace(clip, keyframe_sha256="ab") for clip in make_clips(180)]
     write_run(tmp_path)
-    table = read_parquet(str(tmp_path / "ledger" / "clips-*.parquet"))
-    wanted = nearest_rows(table, {"min_motion": 0.4, "max_watermark": 0.7})
+    groups = row_groups(str(tmp_path), CLIPS, CLIP_COLUMNS)
+    shown = ClipSums(groups, 180, {"min_motion": 0.4, "max_watermark": 0.7}, ()).nearest
     kept: dict[str, list[tuple[float, tuple[str, str]]]] = defaultdict(list)
     for clip in clips:
         for key, ranked in near_limits(clip, FILTERS):
             kept[key].append(ranked)
     assert PER_SIDE >= MAX_NEAR
-    for (state, name), rows in wanted.items():
+    assert len(shown) == 4
+    for (state, name), found in shown.items():
         nearest = {pick[0] for _, pick in sorted(kept[f"{state}/{name}"])[:PER_SIDE]}
-        assert {table["clip_id"][row].as_py() for row in rows} <= nearest
+        assert {clip_id for _, clip_id in found} <= nearest
 
 
 def test_no_clip_is_lost_for_having_no_scores() -> None:

@@ -12,7 +12,7 @@ import pytest
 from curation.histogram import NUM_BINS, histogram_svg
 from curation.report import build_report, duration, main, size
 from curation.report_data import read_run
-from curation.report_pictures import MAX_NEAR
+from curation.report_ledger import MAX_NEAR
 from media.parquet import read_parquet
 from tests.curation.synthetic_run import HOSTILE, write_run
 
@@ -160,7 +160,7 @@ def test_opens_in_a_browser(run: Path, tmp_path: Path) -> None:
         pytest.skip(f"none of {', '.join(names)} is on the PATH; the page was parsed, not rendered")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
     command = [browser, *flags, f"--user-data-dir={tmp_path}", "--dump-dom", f"file://{run}/report.html"]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
     assert shown.count("<figure") == (run / "report.html").read_text().count("<figure")
     assert "<script" not in shown and '<img src="x"' not in shown
     assert '&lt;script&gt;alert("caption")&lt;/script&gt;' in shown
