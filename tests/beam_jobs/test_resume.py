@@ -5,6 +5,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -88,12 +89,15 @@ def the_media_process(pid: int, mark: str) -> None:
 def test_killed_again_and_again_and_then_finished(inputs: Path, curated: Path, tmp_path: Path) -> None:
     args = ["curate", "--input", str(inputs), "--output", "run", *ONE_PROCESS]
     dice = random.Random(SEED)
-    ways = (the_whole_group, the_command_alone, the_media_process)
-    for index in range(KILLS):
-        ended = interrupted(args, tmp_path, dice.randint(2, 12), dice.uniform(0, 0.5), ways[index % len(ways)])
-        assert ended == "killed" or (tmp_path / "run" / "run.json").exists()
-        if (tmp_path / "run" / "run.json").exists():
+    ways, times_killed = (the_whole_group, the_command_alone, the_media_process), 0
+    while times_killed < KILLS:
+        way = ways[times_killed % len(ways)]
+        if interrupted(args, tmp_path, dice.randint(1, 6), dice.uniform(0, 0.5), way) == "killed":
+            times_killed += 1
+            assert not (tmp_path / "run" / "run.json").exists() or tree(tmp_path / "run") == tree(curated)
+        else:  # it was done before its moment came: begin anew
             assert tree(tmp_path / "run") == tree(curated)
+            shutil.rmtree(tmp_path / "run")
     check_finished(args, tmp_path, curated)
 
 
