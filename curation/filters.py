@@ -7,9 +7,7 @@ from schemas.records import Clip, Verdict
 from schemas.scores import SCORES, Score
 from schemas.states import ClipState
 
-CHEAP_STAGES = frozenset(
-    {"shots", "audio", "watermark", "text"}
-)  # known after the one decode, before any large model runs
+CHEAP_STAGES = frozenset({"shots", "audio", "watermark", "text"})  # known after the one decode
 JUDGE_STAGES = frozenset({"aesthetic", "nsfw"})  # known before clips are compared by meaning, and captioned
 CHEAP_SCORES = tuple(score for score in SCORES if score.stage in CHEAP_STAGES)
 JUDGE_SCORES = tuple(score for score in SCORES if score.stage in JUDGE_STAGES)

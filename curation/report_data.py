@@ -14,7 +14,8 @@ from schemas.run import RunInfo
 
 STAGE_ORDER = (
     "manifest", "fetch", "probe", "decode", "analyze", "exact_dedup", "shots", "watermark", "text", "audio", "filters",
-    "dedup", "near_dedup", "caption", "clip_score", "aesthetic", "nsfw", "verdict", "cut", "shards",
+    "exclude", "dedup", "near_dedup", "embedding", "aesthetic_embedding", "aesthetic", "nsfw", "semantic_dedup",
+    "caption", "clip_score", "verdict", "cut", "shards",
 )  # fmt: skip
 
 
