@@ -1,7 +1,11 @@
 """Videos added later add shards and rename none; what makes another data set is planned anew."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,8 +21,7 @@ from media.parquet import read_parquet
 from media.shard_plan import generation_of, shard_name
 from media.tar import read_samples
 from tests.beam_jobs.media_for_tests import make_video
-from tests.beam_jobs.runs import ONE_PROCESS, ledger, tree
-from tests.beam_jobs.test_resume import killed
+from tests.beam_jobs.runs import ONE_PROCESS, command, environment, ledger, tree
 from training.shards import ShardDataset
 
 LATER = {
@@ -117,6 +120,16 @@ def test_a_run_that_was_stopped_goes_on_from_what_stood_before_it(grow: Grow) ->
     assert tree(grow(["later.mp4"], run=run)) == want
 
 
+def kill_when(path: Path, args: list[str], cwd: Path) -> None:
+    """Starts a command and kills it, with its processes, as soon as a file is there."""
+    process = subprocess.Popen(command(*args), cwd=cwd, env=environment(), start_new_session=True)
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.02)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 @pytest.mark.long
 def test_killed_while_it_adds_a_generation(grow: Grow, tmp_path: Path) -> None:
     run = grow(["later.mp4"])
@@ -125,7 +138,7 @@ def test_killed_while_it_adds_a_generation(grow: Grow, tmp_path: Path) -> None:
     shutil.copytree(grow([], run=tmp_path / "first"), run)
     grow(["later.mp4"], run=tmp_path / "elsewhere")  # leaves the manifest with the later video
     args = ["curate", "--input", "manifest.csv", "--output", "run", *ONE_PROCESS]
-    killed(args, tmp_path, ".work/products/clips__clips-g01-*.json", 1, 0.05)
+    kill_when(run / ".work" / "products" / "clips__clips-g01-00000.tar.json", args, tmp_path)
     assert tree(grow(["later.mp4"], run=run)) == want
 
 

@@ -12,7 +12,7 @@ import pytest
 from curation.histogram import NUM_BINS, histogram_svg
 from curation.report import build_report, duration, main, size
 from curation.report_data import read_run
-from curation.report_ledger import MAX_NEAR
+from curation.report_ledger import CLIP_COLUMNS, MAX_NEAR, ClipSums
 from media.parquet import read_parquet
 from tests.curation.synthetic_run import HOSTILE, write_run
 
@@ -165,3 +165,22 @@ def test_opens_in_a_browser(run: Path, tmp_path: Path) -> None:
     assert "<script" not in shown and '<img src="x"' not in shown
     assert '&lt;script&gt;alert("caption")&lt;/script&gt;' in shown
     assert shown.count("<svg") == (run / "report.html").read_text().count("<svg") >= 5
+
+
+def test_however_the_ledger_is_read_the_sums_are_the_same(run: Path) -> None:
+    limits = {"min_motion": 0.4, "max_watermark": 0.7}
+    whole = read_parquet(str(run / "ledger" / "clips-*.parquet"), columns=CLIP_COLUMNS)
+    wanted = whole["clip_id"].to_pylist()[::7]
+
+    def sums(size: int, total: int = 180) -> ClipSums:
+        groups = [whole.slice(start, size) for start in range(0, whole.num_rows, size)]
+        return ClipSums(groups, total, limits, wanted)
+
+    one, many = sums(180), sums(7)
+    assert many.counts == one.counts and many.nearest == one.nearest and many.rows == one.rows
+    assert many.failures.groups() == one.failures.groups()
+    assert many.seconds == pytest.approx(one.seconds)
+    assert [len(item.kept) + len(item.rejected) for item in many.values()[0]] == [180] * len(one.values()[0])
+    sampled = sums(7, total=2_500_000)
+    assert sampled.every == 3 and sampled.counts == one.counts
+    assert {len(item.kept) + len(item.rejected) for item in sampled.values()[0]} == {60}
