@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from beam_jobs.record_json import from_json
 from beam_jobs.units import Units
+from curation.fates import Fate, fate_of
 from curation.find import find, nearest_ids
 from curation.ledger_rows import CLIPS, SOURCES, Row, rows_of
 from curation.manifest import MANIFEST_SUFFIXES, manifest_rows
@@ -114,11 +115,9 @@ class Tombstones:
         if not self.copies:
             return
         asked = {row["clip_id"] for row in rows}
-        originals = {row["duplicate_of"] or row["clip_id"] for row in rows}
-        group = [
-            *rows_of(self.run_dir, CLIPS, "clip_id", originals),
-            *rows_of(self.run_dir, CLIPS, "duplicate_of", originals),
-        ]
+        originals = {row["duplicate_of"] if _is_copy(row) else row["clip_id"] for row in rows}
+        copies = filter(_is_copy, rows_of(self.run_dir, CLIPS, "duplicate_of", originals))
+        group = [*rows_of(self.run_dir, CLIPS, "clip_id", originals), *copies]
         others = [row for row in group if row["clip_id"] not in asked]
         contents = self._contents(others)
         yield from (self._clip_row(row, contents, looks=False) for row in others)
@@ -133,6 +132,11 @@ class Tombstones:
         sha256 = contents.get(row["source_id"])
         phash = self._looks.of(row["clip_id"], sha256) if looks else None
         return RemovedRow("clip", row["clip_id"], row["uri"], sha256, row["start_s"], row["end_s"], phash, self.reason)
+
+
+def _is_copy(row: Row) -> bool:
+    """Whether it shows the same pictures as another: what only means the same is somebody else's."""
+    return fate_of((row["state"], row["stage"], row["reason"])) is Fate.COPY
 
 
 class Looks:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from curation.exclusion import EXCLUDE_STAGE
 from curation.find import find
 from curation.ledger_rows import CLIPS, SOURCES, Row, read_run_info, rows_of
 from curation.quantiles import run_limits
@@ -131,7 +132,7 @@ def _of_clip(run_dir: str, run: RunInfo, rows: Sequence[Row], tokens: str | None
     caption = _facts(text=row["caption"], source=row["caption_source"], outcome=row["caption_outcome"])
     sections.append(("caption", caption or [("text", _no_caption(row, run))]))
     sections.append(("verdict", _verdict(row)))
-    if row["duplicate_of"]:
+    if row["duplicate_of"] and row["stage"] != EXCLUDE_STAGE:  # what that names lies in no ledger of ours
         sections.append(("duplicate of", _chain(run_dir, CLIPS, row)))
     copies = rows_of(run_dir, CLIPS, "duplicate_of", [row["clip_id"]])
     sections.append(("copies of it", [(each["clip_id"], f"{each['uri']} {_clip_line(each)}") for each in copies]))
