@@ -41,8 +41,7 @@ class CascadeDetector:
         return weights_fingerprint(str(WEIGHTS_DIR))
 
     def push(self, image: np.ndarray) -> None:
-        small = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-        self._held.append(small)
+        self._held.append(_small(image))
         self._num_frames += 1
         index = self._num_frames - 1
         if index % BLOCK == 0:
@@ -82,3 +81,11 @@ class CascadeDetector:
         needed = max(min(end * BLOCK, self._num_frames) - MARGIN, 0)
         del self._held[: needed - self._first]
         self._first = needed
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    """The picture at 27 × 48; halved first where that is exact, which costs OpenCV much less than the whole way."""
+    height, width = image.shape[:2]
+    if height % 2 == width % 2 == 0 and height >= 4 * HEIGHT and width >= 4 * WIDTH:
+        image = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)

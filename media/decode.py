@@ -191,7 +191,7 @@ class _Pictures:
         self.normal: Normalization | None = None
         self.size = (0, 0)  # stored (height, width) of what comes out
         self._graph: _FilterGraph | None = None
-        self._reformatter = VideoReformatter()
+        self._reducer, self._reformatter = VideoReformatter(), VideoReformatter()
         self._wanted: dict[int, bool] = {}
 
     def push(
@@ -229,6 +229,8 @@ class _Pictures:
         if (frame.height, frame.width) == (height, width):
             return frame.to_ndarray(format="rgb24")
         method = Interpolation.AREA if frame.height >= height else Interpolation.BICUBIC
+        if method == Interpolation.AREA and frame.format.name == "yuv420p":  # in two steps at half the cost of one
+            frame = self._reducer.reformat(frame, width, height, "yuv420p", interpolation=method, threads=1)
         small = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=method, threads=1)
         return small.to_ndarray()
 
