@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
@@ -23,7 +24,7 @@ from schemas.scores import SCORES
 from tests.beam_jobs.records_for_tests import analysis, clip, source
 from tests.beam_jobs.runs import ONE_PROCESS, ledger, timings, tree
 
-LOOK, OTHER = (2**62 + 99, 2**61 + 7), (2**60 + 12345, 2**59 + 3)
+LOOK, OTHER = (0x0123_4567_89AB_CDEF, 0x5555_0F0F_3333_00FF), (0xFEDC_BA98_7654_3210, 0xAAAA_F0F0_CCCC_FF00)
 JUDGES = {"embedding", "aesthetic", "nsfw", "caption", "clip_score"}
 
 
@@ -137,7 +138,7 @@ def test_what_an_evaluation_set_bars() -> None:
             lambda each: (each.uri, each.verdict.reason, each.verdict.score, each.verdict.duplicate_of)
         )
         expected = [
-            ("alike.mp4", "near_duplicate", 1.0, looking("evaluation", LOOK).clip_id),
+            ("alike.mp4", "near_duplicate", 2.0, looking("evaluation", LOOK).clip_id),
             ("inside.mp4", "same_content", None, evaluated.source_id),
         ]
         assert_that(why, equal_to(expected), label="ended")
@@ -152,6 +153,4 @@ def test_a_quantile_is_of_the_whole_run_whatever_the_bundles() -> None:
         motions = forked.alive | beam.Map(lambda each: each.scores["motion"])
         assert_that(motions, equal_to([float(value) for value in range(5, 20)]))
         assert_that(forked.thresholds, equal_to([{"min_motion": 5.0}]), label="thresholds")
-    import numpy as np
-
     assert threshold(np.arange(20.0), "min_motion", Fraction(1, 4)) == 5.0

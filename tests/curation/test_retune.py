@@ -14,10 +14,13 @@ from curation.replay import replay
 from curation.settings import FilterSettings
 from schemas.records import Clip, Verdict, failed
 from schemas.scores import SCORE_NAMES
+from schemas.states import ClipState
 from tests.curation.ledger_for_tests import KEPT, copy_of, filtered, make_clip, padded, write_ledger
 
 SLOW = filtered("shots", "min_motion", 0.3, 0.4)
 DULL = filtered("clip_score", "min_clip_score", 0.1, 0.2)
+ALIKE = Verdict(ClipState.DUPLICATE, "dedup", "semantic_duplicate", 0.97, 0.95, padded("2"))
+BARRED = Verdict(ClipState.DUPLICATE, "exclude", "near_duplicate", 1.0, 8.0, "evaluated")
 MODELS = {"near_dedup": "run", "caption": "run", "clip_score": "run"}
 OWN = FilterSettings(min_motion=0.4, min_clip_score=0.2)
 
@@ -94,6 +97,18 @@ def test_columns_and_clips_are_judged_alike(filters: FilterSettings, rows: list[
             make_clip("1", failed("caption", "x"), motion=1), {"min_clip_score": 0.2, "missing": "reject"},
             "failed/caption/x", id="broken-stays",
         ),
+        pytest.param(make_clip("1", ALIKE, motion=1, nsfw=0.1), {}, "duplicate/dedup/semantic_duplicate", id="alike"),
+        pytest.param(
+            make_clip("1", ALIKE, motion=1, nsfw=0.9), {"max_nsfw": 0.5}, "filtered/nsfw/max_nsfw", id="alike-judged"
+        ),
+        pytest.param(
+            make_clip("1", filtered("nsfw", "max_nsfw", 0.9, 0.5), motion=1, nsfw=0.9), {"min_clip_score": 0.2},
+            "needs_scoring", id="judged-and-not-scored",
+        ),
+        pytest.param(
+            make_clip("1", BARRED, motion=0.1), {"min_motion": 0.6}, "duplicate/exclude/near_duplicate", id="barred"
+        ),
+        pytest.param(make_clip("1", failed("keyframe", "x")), {"min_motion": 9}, "failed/keyframe/x", id="no-picture"),
     ],
 )  # fmt: skip
 def test_each_fate(tmp_path: Path, clip: Clip, limit: dict, expected: str) -> None:
