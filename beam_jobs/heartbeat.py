@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 FOLDER = "REELMILL_PROGRESS"
 """Environment variable that names the folder; without it nothing is written."""
@@ -94,7 +95,7 @@ def read_beats(folder: str) -> dict[str, Beat]:
 _FIELDS = frozenset(entry.name for entry in fields(Beat))
 
 
-def _read(path: Path) -> Mapping[str, Mapping[str, float]]:
+def _read(path: Path) -> Mapping[str, Mapping[str, Any]]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):  # it has just gone

@@ -31,7 +31,7 @@ from beam_jobs.units import Units
 from media import storage
 from media.shard_plan import generation_of
 
-ARRIVING = frozenset({"input", "manifest", "fetch", "max_failures", "previews", "plan", "device", "threads"})
+ARRIVING = frozenset({"input", "exclude", "manifest", "fetch", "max_failures", "previews", "plan", "device", "threads"})
 _FOLDER, _INDEX = "standing", "index.json"
 NEW = "new"
 
