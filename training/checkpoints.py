@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from training.sharding import laid_out, whole_state
+
 FOLDER = "checkpoints"
 _NAME = re.compile(r"step-(\d{8,})")
 
@@ -31,12 +33,14 @@ def save_checkpoint(
     extra: Mapping[str, Any] | None = None,
     generators: Mapping[str, torch.Generator] | None = None,
     keep_last: int = 2,
+    write: bool = True,
 ) -> Path:
     """Writes OUTPUT/checkpoints/step-NNNNNNNN and removes all but the newest `keep_last`.
 
     Args:
         extra: JSON values (schedules, settings, counters), given back by `load_checkpoint`.
         generators: random generators besides torch's own, whose states are always kept.
+        write: False on all ranks but one: with weights shared out over devices, all must take part in gathering them.
     """
     tensors: dict[str, Tensor] = {}
     for name, module in modules.items():
@@ -45,6 +49,9 @@ def save_checkpoint(
     tensors.update(_random_states(generators or {}))
     state = {"schema": 1, "step": step, "optimizers": groups, "extra": dict(extra or {})}
     target = output / FOLDER / f"step-{step:08d}"
+    tensors = whole_state(tensors)
+    if not write:
+        return target
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -79,7 +86,7 @@ def load_checkpoint(
     tensors = load_file(folder / "tensors.safetensors")
     for name, module in modules.items():
         try:
-            module.load_state_dict(_below(tensors, f"module/{name}/"))
+            module.load_state_dict(_laid_out(_below(tensors, f"module/{name}/"), module.state_dict()))
         except RuntimeError as error:
             raise ValueError(
                 f"{folder} does not fit the model {name!r}; resume with the settings it was started with "
@@ -109,6 +116,14 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
+def _laid_out(tensors: dict[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those that fit, shared out over devices where their targets are."""
+    return {
+        key: laid_out(value, targets[key]) if key in targets and targets[key].shape == value.shape else value
+        for key, value in tensors.items()
+    }
+
+
 def _flatten_optimizer(name: str, optimizer: Optimizer, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Moves the tensors of an optimizer's state into `tensors`; gives the rest, which is JSON."""
     state = optimizer.state_dict()
@@ -131,12 +146,12 @@ def _unflatten_optimizer(name: str, saved: dict[str, Any], tensors: Mapping[str,
 
 
 def _match_layout(optimizer: Optimizer) -> None:
-    """Lays state tensors out in memory like their parameters: fused optimizers pair them byte by byte."""
+    """Lays state tensors out like their parameters: fused optimizers pair them byte by byte."""
     inner = getattr(optimizer, "optimizer", optimizer)  # what Lightning Fabric wraps
     for parameter, slots in inner.state.items():
         for slot, value in slots.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
-                slots[slot] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+                slots[slot] = laid_out(value, parameter)
 
 
 def _random_states(generators: Mapping[str, torch.Generator]) -> dict[str, Tensor]:

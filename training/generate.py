@@ -13,6 +13,7 @@ from media import storage
 from media.encode import contact_sheet, jpeg_bytes, write_video
 from schemas.shards import TokenSample
 from tokenize_shards.base import default_device
+from tokenize_shards.motion_vectors import FPS as MOTION_FPS
 from tokenize_shards.round_trip import encode_frames
 from training.generate_inputs import Format, input_samples, model_format, with_video
 from training.generate_settings import GENERATE, GenerateSettings, SamplingSettings
@@ -22,7 +23,9 @@ from training.lm import ReelLm
 from training.maskgit import MaskGitConfig
 from training.maskgit_generate import MaskedSession
 from training.model_folder import Tokenizers, load_model, model_type
+from training.motion_render import rendered
 from training.reel import Part, Reel, Result, parts_of, read_story
+from training.sequences import TASKS
 from training.super_resolution import SuperResolution
 
 COLUMNS = 8  # of the contact sheet
@@ -58,14 +61,22 @@ class Session:
 
     def _check_task(self) -> None:
         task, known = self.settings.task, self.generator.model.config.tasks or []
-        needed = {"story": ("t2v", "continue")}.get(task, (task,))
+        needed = ("t2v", "continue") if task == "story" else (self.token_task,)
         if not set(needed) <= set(known):
             raise ValueError(
                 f"the model in {self.settings.model} was not trained for {' and '.join(needed)}; it knows "
                 f"{', '.join(known)}"
             )
+        if self.settings.duration_s is not None and task in ("keyframe_motion", "image_motion"):
+            raise ValueError(f"--task {task} makes what the model's samples hold; leave --duration_s out")
         if self.settings.duration_s is not None and "continue" not in known:
             raise ValueError(f"--duration_s needs a model trained for continue; this one knows {', '.join(known)}")
+
+    @property
+    def token_task(self) -> str:
+        """The model's task for what is asked."""
+        with_first = self.settings.task == "stylize" and self.settings.image is not None
+        return "stylize_first" if with_first else self.settings.task
 
     def run(self) -> list[Result]:
         """Makes the clips."""
@@ -77,11 +88,13 @@ class Session:
         sampling = replace(settings.sampling, guidance=1.0) if plain else settings.sampling
         with self._progress(settings.task) as on_token:
             done = generator.complete(
-                settings.task, inputs.samples, sampling, self.random, given=inputs.given, negative=negative,
+                self.token_task, inputs.samples, sampling, self.random, given=inputs.given, negative=negative,
                 on_token=on_token,
             )  # fmt: skip
         if inputs.frames is not None:  # the pictures were given: only their sound is new
             return [Result(inputs.frames, generator.sound(sample.arrays["audio"])) for sample in done]
+        if TASKS[self.token_task].motion:
+            return [Result(rendered(sample, generator), fps=MOTION_FPS) for sample in done]
         stop = 1 if settings.task == "t2i" else None
         reel = self._reel()
         reel.add(np.stack([sample.arrays["video"][:stop] for sample in done]), states)
@@ -182,7 +195,9 @@ def write_results(results: list[Result], settings: GenerateSettings, fmt: Format
     for index, result in enumerate(results):
         path = settings.output if len(results) == 1 else f"{settings.output.removesuffix('.mp4')}-{index}.mp4"
         storage.makedirs(str(Path(path).parent))
-        write_video(path, result.frames, fmt.fps, result.sound, rate_hz if result.sound is not None else None)
+        write_video(
+            path, result.frames, result.fps or fmt.fps, result.sound, rate_hz if result.sound is not None else None
+        )
         sheet = jpeg_bytes(np.asarray(contact_sheet(result.frames, COLUMNS)))
         storage.write_bytes_atomic(path.removesuffix(".mp4") + ".jpg", sheet)
         paths.append(path)
@@ -203,8 +218,9 @@ def main(argv: list[str]) -> int:
     rate_hz = session.tokenizers.audio.sample_rate_hz if audible else None
     paths = write_results(results, settings, session.format, rate_hz)
     num_frames, height, width, _ = results[0].frames.shape
+    seconds = float(num_frames / (results[0].fps or session.format.fps))
     console.print(
-        f"{', '.join(paths)}: {num_frames} frames of {height}x{width}, {float(num_frames / session.format.fps):.3f} s, "
+        f"{', '.join(paths)}: {num_frames} frames of {height}x{width}, {seconds:.3f} s, "
         f"{'with' if audible else 'without'} sound",
         soft_wrap=True,
     )

@@ -59,9 +59,11 @@ def model_format(model: PreTrainedModel, tokenizers: Tokenizers, size: str | Non
     if chosen not in sizes:
         raise ValueError(f"the model was trained on {', '.join(sizes) or 'no size'}; --size {chosen} is none of them")
     height, width = (int(side) for side in chosen.split("x"))
-    stride = tokenizers.video.temporal_stride
-    t, h, w = tokenizers.video.grid(formats["num_frames"], height, width)
-    return Format((t, h, w), formats["num_frames"], Fraction(*formats["fps"]), height, width, stride)
+    num_frames, stride = formats["num_frames"], tokenizers.video.temporal_stride
+    t, h, w = tokenizers.video.grid(1 if formats.get("independent") else num_frames, height, width)
+    if formats.get("independent"):
+        t, stride = num_frames, 1
+    return Format((t, h, w), num_frames, Fraction(*formats["fps"]), height, width, stride)
 
 
 @dataclass(frozen=True)
@@ -117,16 +119,12 @@ def _from_video_start(settings: GenerateSettings, generator: Generator, fmt: For
 
 
 def _from_whole_video(settings: GenerateSettings, generator: Generator, fmt: Format, blank: TokenSample) -> Inputs:
-    path = _existing(settings.video)
-    start = _start(settings, path, Fraction(fmt.num_frames) / fmt.fps)
-    frames = read_window(path, start, fmt.num_frames, fmt.fps, fmt.height, fmt.width)
+    frames = _window(settings, fmt)
     return Inputs([with_video(blank, _encode(generator, frames))], frames=frames)
 
 
 def _from_masked_video(settings: GenerateSettings, generator: Generator, fmt: Format, blank: TokenSample) -> Inputs:
-    path = _existing(settings.video)
-    start = _start(settings, path, Fraction(fmt.num_frames) / fmt.fps)
-    frames = read_window(path, start, fmt.num_frames, fmt.fps, fmt.height, fmt.width)
+    frames = _window(settings, fmt)
     if settings.mask is not None:
         white = resize_and_crop(read_picture(settings.mask)[None], fmt.height, fmt.width)[0].mean(axis=-1) > 127
         known = np.broadcast_to(~white, frames.shape[:3])
@@ -137,6 +135,18 @@ def _from_masked_video(settings: GenerateSettings, generator: Generator, fmt: Fo
     return Inputs([replace(blank, arrays={**blank.arrays, "commit": codes})])
 
 
+def _from_structure(settings: GenerateSettings, generator: Generator, fmt: Format, blank: TokenSample) -> Inputs:
+    """Flow and depth of a video, and the first frame of the result where there is a picture."""
+    frames = _window(settings, fmt)
+    encoder = generator.tokenizers.structure(settings.structure.flow, settings.structure.depth)
+    codes = encoder.encode(frames).numpy().astype(np.uint32)
+    sample = replace(blank, arrays={**blank.arrays, "structure": codes})
+    if settings.image is not None:
+        first = resize_and_crop(read_picture(settings.image)[None], fmt.height, fmt.width)
+        sample = with_video(sample, _encode(generator, first))
+    return Inputs([sample])
+
+
 def _from_sound(settings: GenerateSettings, generator: Generator, fmt: Format, blank: TokenSample) -> Inputs:
     path = _existing(settings.audio)
     sound = _read_sound(path, Fraction(str(settings.start_s or 0)), generator, fmt)
@@ -145,6 +155,8 @@ def _from_sound(settings: GenerateSettings, generator: Generator, fmt: Format, b
 
 _READERS = {
     "i2v": _from_image,
+    "image_motion": _from_image,
+    "stylize": _from_structure,
     "continue": _from_video_start,
     "av_continue": _from_video_start,
     "v2a": _from_whole_video,
@@ -174,6 +186,13 @@ def last_frames(settings: GenerateSettings, path: Path, fmt: Format) -> np.ndarr
     count = fmt.frames_of(fmt.given(settings.given_s))
     start = _start(settings, _existing(str(path)), Fraction(count) / fmt.fps, from_end=True)
     return read_window(path, start, count, fmt.fps, fmt.height, fmt.width)
+
+
+def _window(settings: GenerateSettings, fmt: Format) -> np.ndarray:
+    """(T H W 3) uint8: as many frames of the video as the model makes."""
+    path = _existing(settings.video)
+    start = _start(settings, path, Fraction(fmt.num_frames) / fmt.fps)
+    return read_window(path, start, fmt.num_frames, fmt.fps, fmt.height, fmt.width)
 
 
 def _existing(path: str | None) -> Path:

@@ -6,8 +6,8 @@ from typing import Literal
 from media.commandline import CommandLine
 
 GENERATED_TASKS = Literal[
-    "unconditional", "t2v", "t2i", "t2av", "i2v", "continue", "inpaint", "outpaint", "v2a", "a2v", "av_continue",
-    "story",
+    "unconditional", "t2v", "t2i", "t2av", "i2v", "continue", "inpaint", "outpaint", "stylize", "v2a", "a2v",
+    "av_continue", "keyframe_motion", "image_motion", "story",
 ]  # fmt: skip
 REGIONS = Literal["central", "horizontal", "vertical", "dynamic", "quarter"]
 
@@ -96,11 +96,26 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "continue": ("video",),
     "inpaint": ("video",),
     "outpaint": ("video",),
+    "stylize": ("video",),
     "v2a": ("video",),
     "a2v": ("audio",),
     "av_continue": ("video",),
+    "image_motion": ("image",),
     "story": ("story",),
 }
+
+
+@dataclass(frozen=True)
+class StructureNetworks:
+    """What sees the structure of a video; those that made the shards the model was trained on.
+
+    Args:
+        flow: TorchScript file of a flow network; null: OpenCV's dense inverse search.
+        depth: folder or hub id of a depth-estimation model; null: flow alone.
+    """
+
+    flow: str | None = None
+    depth: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,8 +128,8 @@ class GenerateSettings:
         task: what to make of what.
         prompt: the caption of the video to make.
         negative_prompt: what guidance moves away from; empty: from no caption.
-        image: file of the first frame, for i2v.
-        video: file to continue, fill in or put sound to.
+        image: file of the first frame, for i2v and image_motion, and if wanted for stylize.
+        video: file to continue, fill in, put sound to or take the structure of.
         audio: file (audio or video) whose sound is given, for a2v.
         mask: picture that is white where a video is to be filled in, for inpaint; null: the region.
         region: what is to be filled in (inpaint) or what is kept (outpaint), where there is no mask.
@@ -126,6 +141,7 @@ class GenerateSettings:
         count: how many to make at once; their files are numbered.
         sound: also make the sound of a silent result, where the model can.
         super_resolution: folder or hub id of a super-resolution model that is applied to the result.
+        structure: networks of stylize.
         sampling: of a language model.
         masked: of a MaskGIT model.
         upsampling: of the super-resolution model.
@@ -151,6 +167,7 @@ class GenerateSettings:
     count: int = 1
     sound: bool = True
     super_resolution: str | None = None
+    structure: StructureNetworks = field(default_factory=StructureNetworks)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     masked: MaskedSampling = field(default_factory=MaskedSampling)
     upsampling: SuperResolutionSampling = field(default_factory=SuperResolutionSampling)
@@ -182,6 +199,7 @@ GENERATE = CommandLine(
         "reelmill generate --model lm --task i2v --image first.jpg --output moving.mp4 --super_resolution sr",
         "reelmill generate --model lm --task continue --video start.mp4 --duration_s 6 --output longer.mp4",
         "reelmill generate --model maskgit --task story --story story.yaml --output story.mp4",
+        'reelmill generate --model lm --task stylize --video walk.mp4 --prompt "a paper robot" --output robot.mp4',
         "reelmill generate --model lm --task v2a --video silent.mp4 --output with-sound.mp4",
     ),
 )

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from schemas.shards import TokenSample
-from tokenize_shards.round_trip import decode_frames, decode_sound
-from training.decoding import decode
+from tokenize_shards.round_trip import decode_frames, decode_images, decode_sound
+from training.decoding import decode as decode_tokens
 from training.generate_settings import SamplingSettings, SuperResolutionSampling
 from training.lm import ReelLm, to_tensors
 from training.model_folder import Tokenizers
@@ -41,6 +41,11 @@ class Generator:
         return "v2a" in (self.model.config.tasks or ())
 
     @property
+    def independent(self) -> bool:
+        """Whether the steps of its videos are images of their own."""
+        return bool((self.model.config.formats or {}).get("independent"))
+
+    @property
     def empty_text(self) -> np.ndarray:
         """States (L D) float16 of the empty caption; none for a model without text."""
         if "text" not in self.tokenizers.infos:
@@ -58,7 +63,8 @@ class Generator:
         shapes["motion"] = formats.get("motion") or [0]
         arrays = {"video": np.zeros(tuple(grid), np.uint32)}
         arrays |= {name: np.zeros(tuple(shape), np.uint16) for name, shape in shapes.items()}
-        return TokenSample("generated", {**arrays, "text": self.empty_text if text is None else text}, {})
+        arrays["text"] = self.empty_text if text is None else text
+        return TokenSample("generated", arrays, {"independent": self.independent})
 
     def complete(
         self,
@@ -86,7 +92,7 @@ class Generator:
         else:
             sampling = replace(sampling, guidance=1.0)
         plan = to_tensors(collate(rows), self.device)
-        outputs = decode(self.model, plan, Sampler(sampling, random), on_token).cpu().numpy()
+        outputs = decode_tokens(self.model, plan, Sampler(sampling, random), on_token).cpu().numpy()
         done = zip(samples, rows, outputs, strict=False)  # the rows of guidance come last and are left out
         return [self._filled(sample, sequence, output) for sample, sequence, output in done]
 
@@ -122,7 +128,8 @@ class Generator:
 
     def frames(self, codes_thw: np.ndarray) -> np.ndarray:
         """Pictures (T H W 3) uint8 of visual codes."""
-        return decode_frames(self.tokenizers.video, codes_thw, self.device)
+        decode = decode_images if self.independent else decode_frames
+        return decode(self.tokenizers.video, codes_thw, self.device)
 
     def sound(self, codes_QT: np.ndarray) -> np.ndarray:
         """Samples (T,) float32 of audio codes."""

@@ -1,6 +1,6 @@
 """`reelmill train lm`: the language model from token shards."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,8 +135,8 @@ class LmObjective:
                 return
             yield samples
 
-    def export(self, output: Path) -> None:
-        export_model(self.model, output)
+    def export(self, output: Path, weights: Mapping[str, torch.Tensor]) -> None:
+        export_model(self.model, output, weights)
 
 
 def draw_given(sample: TokenSample, rng: np.random.Generator) -> int:
@@ -152,8 +152,8 @@ def by_kind(output: LmOutput) -> dict[str, list[float]]:
 
 
 def formats_of(dataset: ShardDataset) -> dict[str, Any]:
-    """The clips of a data set: frames, rate, token grids by picture size, shapes of audio and motion codes; what
-    generation offers."""
+    """The clips of a data set: frames, rate, token grids by picture size, whether the frames are images of their own,
+    shapes of audio and motion codes; what generation offers."""
     info = dataset.info
     grids: dict[str, list[int]] = {}
     for first, _ in dataset.shard_ranges:
@@ -164,7 +164,8 @@ def formats_of(dataset: ShardDataset) -> dict[str, Any]:
     for kind in found.keys() & info.tokenizers.keys():
         shapes = (dataset.shapes(index, (kind,))[0] for index in range(len(dataset)))
         found[kind] = next((list(shape) for shape in shapes if shape[-1]), None)
-    return {"num_frames": info.num_frames, "fps": list(info.fps), "grids": grids, **found}
+    independent = bool(dataset[0].meta.get("independent"))
+    return {"num_frames": info.num_frames, "fps": list(info.fps), "grids": grids, "independent": independent, **found}
 
 
 def grouping(dataset: ShardDataset) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """`reelmill train maskgit`: the masked transformer from token shards."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,8 @@ class MaskGitObjective:
             nats.extend(model.masked_loss(codes, hidden, text, mask).nll_BN[hidden].tolist())
         return {"loss": float(np.mean(nats))}
 
-    def export(self, output: Path) -> None:
-        export_model(self.model, output)
+    def export(self, output: Path, weights: Mapping[str, torch.Tensor]) -> None:
+        export_model(self.model, output, weights)
 
 
 def hidden_tokens(codes_Bthw: torch.Tensor, known_frames: int, generator: torch.Generator) -> torch.Tensor:

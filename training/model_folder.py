@@ -5,13 +5,14 @@ do no harm; a hub id and the embedded text encoder are recorded by name. Loading
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging as transformers_logging
@@ -22,17 +23,22 @@ from tokenize_shards.loading import (
     BUILT_IN,
     built_in_names,
     load_audio_tokenizer,
+    load_motion_tokenizer,
     load_text_encoder,
     load_video_tokenizer,
 )
+from tokenize_shards.motion import MotionTokenizer
+from tokenize_shards.structure import StructureEncoder, load_structure_encoder
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 
-def export_model(model: PreTrainedModel, output: Path) -> None:
-    """Writes the model and what it needs; `config.json` last, so that a folder that has one is whole."""
+def export_model(model: PreTrainedModel, output: Path, weights: Mapping[str, Tensor]) -> None:
+    """Writes the model with these weights and what it needs; `config.json` last, so that a folder with one is whole."""
     (output / "config.json").unlink(missing_ok=True)
     for kind, info in (model.config.tokenizers or {}).items():
+        if kind == "structure":
+            continue  # its codes are the video tokenizer's
         folder = BUILT_IN / info["name"] if info["name"] in built_in_names() else Path(info["name"])
         if folder.is_dir():
             target = output / "tokenizers" / kind
@@ -42,7 +48,7 @@ def export_model(model: PreTrainedModel, output: Path) -> None:
     transformers_logging.disable_progress_bar()
     temporary = output / ".export"
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
+    model.save_pretrained(temporary, state_dict=dict(weights))
     for path in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):
         path.replace(output / path.name)
     temporary.rmdir()
@@ -112,12 +118,33 @@ class Tokenizers:
     def text(self) -> TextEncoder:
         return self._get("text", load_text_encoder)
 
+    @property
+    def motion(self) -> MotionTokenizer:
+        return self._get("motion", load_motion_tokenizer)
+
+    def structure(self, flow: str | None, depth: str | None) -> StructureEncoder:
+        """The encoder of flow and depth, by the networks named.
+
+        Raises:
+            ValueError: the model was trained without, or with that of other networks.
+        """
+        self._check_known("structure")
+        encoder, wanted = load_structure_encoder(self.video, flow, depth, self.device), self.infos["structure"]
+        if encoder.fingerprint != wanted["fingerprint"]:
+            raise ValueError(
+                f"structure by flow {flow or 'DIS'} and depth {depth or 'none'} has fingerprint "
+                f"{encoder.fingerprint[:12]}, the model in {self.folder} wants {wanted['fingerprint'][:12]}; name the "
+                "networks of its shards with --structure.flow and --structure.depth"
+            )
+        return encoder
+
+    def _check_known(self, kind: str) -> None:
+        if kind not in self.infos:
+            raise ValueError(f"the model in {self.folder} was trained without {kind}; it knows {', '.join(self.infos)}")
+
     def _get(self, kind: str, load: Callable[..., Any]) -> Any:
         if kind not in self._loaded:
-            if kind not in self.infos:
-                raise ValueError(
-                    f"the model in {self.folder} was trained without {kind}; it knows {', '.join(self.infos)}"
-                )
+            self._check_known(kind)
             info = self.infos[kind]
             bundled = self.folder / "tokenizers" / kind
             tokenizer = load(bundled if bundled.is_dir() else info["name"], self.device)

@@ -32,10 +32,11 @@ class Part:
 
 @dataclass
 class Result:
-    """One generated clip: pictures (T H W 3) uint8, and sound (T,) in [-1, 1] or None."""
+    """One generated clip: pictures (T H W 3) uint8, sound (T,) in [-1, 1] or None, and the rate, if not the model's."""
 
     frames: np.ndarray
     sound: np.ndarray | None = None
+    fps: Fraction | None = None
 
 
 class Reel:

@@ -8,10 +8,11 @@ VideoPoet (arXiv 2312.14125), figure 2 and table 4. The prefix is read in both d
 What a task or a sample lacks is dropped together with its delimiters. Visual codes are flattened in the order
 t h w, audio codes level by level (section 3.1): the whole clip at level 0, then at level 1, and so on.
 
-Video-LaVIT (arXiv 2402.03161) has a layout of its own, a keyframe followed by how it moves; in `image_motion` the
-keyframe stands in the prefix, so that a longer video alternates between the two:
+Video-LaVIT (arXiv 2402.03161) has a layout of its own, in which keyframes and what moves after each alternate. Where
+the steps of a sample's video are images of their own, each is a keyframe; else the first step is the only one. The task
+`image_motion` has the first keyframe in its prefix:
 
-    output  bok visual of the first latent frame… eok bom motion… eom eos
+    output  [bok visual… eok bom motion… eom]… eos
 """
 
 from collections.abc import Sequence as Many
@@ -35,7 +36,7 @@ class Task:
         audio_in: "" for none, "given" (what lies beneath the given latent frames) or "all".
         video_out: "" for none, "first", "rest" (what the first or given latent frames leave) or "all".
         audio_out: "" for none, "rest" or "all".
-        motion: the keyframe, given ("first" in `video_in`) or put out, and then its motion codes.
+        motion: keyframes and their motion codes take turns; the first keyframe is given where `video_in` has "first".
         open_ended: no eov_o and no eos, so that generation may go on: an image that becomes a video.
     """
 
@@ -65,7 +66,7 @@ TASKS: dict[str, Task] = {
     "av_continue": Task(
         "task_audio_video", video_in=("given",), audio_in="given", video_out="rest", audio_out="rest"
     ),
-    "keyframe_motion": Task("task_motion", video_out="first", motion=True),
+    "keyframe_motion": Task("task_motion", motion=True),
     "image_motion": Task("task_motion", video_in=("first",), motion=True),
 }  # fmt: skip
 
@@ -151,10 +152,9 @@ class Layout:
         if task.video_out:
             start, stop = _output_span(task, sample, given)
             visual = self._visual(sample.arrays["video"][start:stop], start)
-            begin, end = ("bok", "eok") if task.motion else ("bov_o", "eov_o")
-            parts.append(_wrap(begin, visual, None if task.open_ended else end))
+            parts.append(_wrap("bov_o", visual, None if task.open_ended else "eov_o"))
         if task.motion:
-            parts.append(_wrap("bom", self._motion(sample.arrays["motion"]), "eom"))
+            parts += self._keyframes_and_motion(sample, first_given="first" in task.video_in)
         if task.audio_out:
             start = (self._given_columns("given", sample, given) or 0) if task.audio_out == "rest" else 0
             parts.append(_wrap("boa_o", self._audio(sample, start, None), "eoa_o"))
@@ -171,9 +171,17 @@ class Layout:
         places = np.indices(codes_thw.shape).reshape(3, -1).T + np.array([first_frame, 0, 0])
         return self.vocabulary.visual_ids(codes_thw).reshape(-1), places
 
-    def _motion(self, codes_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        numbers = np.arange(codes_n.size)
-        return self.vocabulary.motion_ids(codes_n).reshape(-1), np.stack([numbers, 0 * numbers, 0 * numbers], axis=1)
+    def _keyframes_and_motion(self, sample: TokenSample, first_given: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+        video, motion = sample.arrays["video"], sample.arrays["motion"]
+        ids, numbers = self.vocabulary.motion_ids(motion), np.arange(motion.size)
+        places = np.stack([numbers, 0 * numbers, 0 * numbers], axis=1)
+        parts, count = [], num_keyframes(sample)
+        for index in range(count):
+            if index or not first_given:
+                parts.append(_wrap("bok", self._visual(video[index : index + 1], index), "eok"))
+            piece = slice(index * motion.size // count, (index + 1) * motion.size // count)
+            parts.append(_wrap("bom", (ids[piece], places[piece]), "eom"))
+        return parts
 
     def _audio(self, sample: TokenSample, start: int, stop: int | None) -> tuple[np.ndarray, np.ndarray]:
         codes_QT = sample.arrays["audio"][:, start:stop]
@@ -189,6 +197,11 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
+def num_keyframes(sample: TokenSample) -> int:
+    """Steps of a sample's video that are images: all of them, or the first alone."""
+    return len(sample.arrays["video"]) if sample.meta.get("independent") else 1
+
+
 def missing(task_name: str, sample: TokenSample, given: int = 1) -> str:
     """What a sample lacks to serve a task; "" where it lacks nothing."""
     task = find_task(task_name)
@@ -197,8 +210,11 @@ def missing(task_name: str, sample: TokenSample, given: int = 1) -> str:
         return "it has no video tokens"
     if (task.audio_in or task.audio_out) and not sample.arrays.get("audio", np.empty(0)).size:
         return "it has no audio tokens"
-    if task.motion and not sample.arrays.get("motion", np.empty(0)).size:
+    motion = sample.arrays.get("motion", np.empty(0)).size
+    if task.motion and not motion:
         return "it has no motion tokens"
+    if task.motion and motion % num_keyframes(sample):
+        return f"its {motion} motion codes do not share out evenly over {num_keyframes(sample)} keyframes"
     for kind in ("commit", "structure"):
         if kind in task.video_in and not sample.arrays.get(kind, np.empty(0)).size:
             return f"it has no {kind} tokens"
@@ -217,7 +233,7 @@ def _format_tokens(task: Task, sample: TokenSample) -> list[str]:
     """Resolution (none for 128×128), duration of the whole output, and what the visual input is."""
     latent_frames, *grid = sample.arrays["video"].shape
     resolution = _RESOLUTION_TOKENS.get((grid[0], grid[1]), "res_other")
-    shown = 1 if task.video_out == "first" and not task.motion else latent_frames
+    shown = 1 if task.video_out == "first" else latent_frames
     duration = _DURATION_TOKENS.get(shown, "duration_other")
     source = "source_none" if not task.video_in else "source_video"
     if task.video_in == ("first",) or (task.video_in == ("all",) and latent_frames == 1):

@@ -56,7 +56,8 @@ class LoopSettings:
         precision: of Lightning Fabric, such as 32-true or bf16-mixed; auto: bf16-mixed on cuda, else 32-true.
         device: auto (cuda when there is one), cuda or cpu.
         devices: how many.
-        strategy: of Lightning Fabric for several devices: auto or ddp.
+        strategy: for several devices: auto, ddp (each holds the model) or fsdp (they share out its weights, gradients
+            and optimizer state).
         threads: CPU threads of torch; null: as torch chooses.
         compile: torch.compile the model.
     """
@@ -73,7 +74,7 @@ class LoopSettings:
     precision: str = "auto"
     device: Literal["auto", "cuda", "cpu"] = "auto"
     devices: int = 1
-    strategy: Literal["auto", "ddp"] = "auto"
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     threads: int | None = None
     compile: bool = False
 
@@ -280,7 +281,7 @@ TRAIN_LM = CommandLine(
     "The language model over video and audio tokens, from token shards. A stopped run goes on where it was.",
     (
         "reelmill train lm --data tokens --output lm",
-        "reelmill train lm --data tokens --output lm --config lm-300m --loop.devices 8 --loop.strategy ddp",
+        "reelmill train lm --data tokens --output lm --config lm-300m --loop.devices 8 --loop.strategy fsdp",
         "reelmill train lm --data tokens --output lm --loop.steps 2000 --tasks '{t2v: 1, v2a: 0.5}'",
     ),
 )

@@ -1,6 +1,6 @@
 """`reelmill train super-resolution`: the upscaler of video tokens, from shards with two resolutions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,8 @@ class SuperResolutionObjective:
                 sums[name].extend(output.nll_BN[output.mask_BN].tolist())
         return {name: float(np.mean(values)) for name, values in sums.items() if values}
 
-    def export(self, output: Path) -> None:
-        export_model(self.model, output)
+    def export(self, output: Path, weights: Mapping[str, torch.Tensor]) -> None:
+        export_model(self.model, output, weights)
 
 
 def step_generator(*numbers: int) -> torch.Generator:

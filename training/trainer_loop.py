@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from schemas.shards import TokenSample
 from training.batches import BatchLoader
 from training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint
 from training.settings import LoopSettings, OptimizerSettings
+from training.sharding import fsdp_strategy, whole, whole_state
 
 logger = logging.getLogger(__name__)
 CURVE_FILE = "curve.jsonl"
@@ -57,8 +58,8 @@ class Objective(Protocol):
         """Figures on the val split; empty where there is none."""
         ...
 
-    def export(self, output: Path) -> None:
-        """Writes the model as others load it."""
+    def export(self, output: Path, weights: Mapping[str, Tensor]) -> None:
+        """Writes the model, with these weights, as others load it."""
         ...
 
 
@@ -73,7 +74,7 @@ def make_fabric(loop: LoopSettings, output: Path) -> Fabric:
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",
         devices=loop.devices,
-        strategy=loop.strategy,
+        strategy=fsdp_strategy(loop.devices) if loop.strategy == "fsdp" else loop.strategy,
         precision=precision,
         loggers=TensorBoardLogger(str(output), name="tensorboard", version=""),
     )
@@ -111,9 +112,10 @@ class Trainer:
         self.fabric, self.objective, self.loader = fabric, objective, loader
         self.loop, self.optimizer_settings, self.output = loop, optimizer, output
         self.console = console or Console()
-        self.bare_optimizer = make_optimizer(objective.model, optimizer)
         model: Any = torch.compile(objective.model) if loop.compile else objective.model
-        self.model, self.optimizer = fabric.setup(model, self.bare_optimizer)
+        self.model = fabric.setup_module(model)
+        self.bare_optimizer = make_optimizer(objective.model, optimizer)  # of the weights as they are shared out
+        self.optimizer: Any = fabric.setup_optimizers(self.bare_optimizer)
         for name in objective.forward_methods:
             self.model.mark_forward_method(name)
         self.first_step = self._resume()
@@ -145,8 +147,9 @@ class Trainer:
 
     def export(self) -> None:
         """The model as it is now, in the output folder."""
+        weights = whole_state(self.objective.model.state_dict())
         if self.fabric.is_global_zero:
-            self.objective.export(self.output)
+            self.objective.export(self.output, weights)
         self.fabric.barrier()
 
     def _due(self, done: int, every: int) -> bool:
@@ -162,14 +165,15 @@ class Trainer:
             with self.fabric.no_backward_sync(self.model, enabled=not last):
                 result = self.objective.loss(self.model, next(batches), step, micro_step)
                 self.fabric.backward(result.loss / self.loop.accumulate)
-            total += float(result.loss.detach()) / self.loop.accumulate
+            mean: Any = self.fabric.all_reduce(result.loss.detach())  # over ranks
+            total += float(mean) / self.loop.accumulate
             num_tokens += result.num_tokens * self.fabric.world_size
             metrics = result.metrics
         if not math.isfinite(total):
             raise RuntimeError(f"the loss became {total} at step {step + 1}; lower optimizer.learning_rate")
         if self.optimizer_settings.clip_norm:
             norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.optimizer_settings.clip_norm)
-            metrics = {**metrics, "gradient_norm": float(norm)}  # type: ignore[arg-type]
+            metrics = {**metrics, "gradient_norm": float(whole(norm))}  # type: ignore[arg-type]
         self.optimizer.step()
         self.optimizer.zero_grad()
         return {"loss": total, "learning_rate": rate, "num_tokens": num_tokens, **metrics}
@@ -202,11 +206,11 @@ class Trainer:
         )  # fmt: skip
 
     def _save(self, done: int) -> None:
-        if self.fabric.is_global_zero:
-            save_checkpoint(
-                self.output, done, {"model": self.objective.model}, {"adamw": self.bare_optimizer},
-                {"loader": self.loader.state_dict()}, keep_last=self.loop.keep_checkpoints,
-            )  # fmt: skip
+        save_checkpoint(
+            self.output, done, {"model": self.objective.model}, {"adamw": self.bare_optimizer},
+            {"loader": self.loader.state_dict()}, keep_last=self.loop.keep_checkpoints,
+            write=self.fabric.is_global_zero,
+        )  # fmt: skip
         self.fabric.barrier()
 
     def _resume(self) -> int:

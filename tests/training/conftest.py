@@ -17,6 +17,7 @@ from tokenize_shards.encode_clip import ClipTokenizer
 from tokenize_shards.settings import (
     AudioTokenSettings,
     QualitySettings,
+    StructureTokenSettings,
     TextSettings,
     TokenizeSettings,
     VideoTokenSettings,
@@ -40,7 +41,8 @@ class TokenData:
 
 @pytest.fixture(scope="session")
 def token_data(tmp_path_factory: pytest.TempPathFactory) -> TokenData:
-    """Three clips of one window each (the fourth for val) with sound, at 32x32 and 64x64, by random tokenizers."""
+    """Three clips of one window each (the fourth for val) with sound and structure, at 32x32 and 64x64, by random
+    tokenizers."""
     root = tmp_path_factory.mktemp("token-data")
     settings = TokenizeSettings(
         input="clips", output="tokens", device="cpu", quality=QualitySettings(every=10),
@@ -49,6 +51,7 @@ def token_data(tmp_path_factory: pytest.TempPathFactory) -> TokenData:
         ),
         audio=AudioTokenSettings(tokenizer=tiny_models.save_audio_tokenizer(root / "audio")),
         text=TextSettings(encoder=tiny_models.save_text_encoder(root / "text")),
+        structure=StructureTokenSettings(enabled=True),
     )  # fmt: skip
     tokenizer = ClipTokenizer(settings)
     samples, clips = [], []

@@ -24,7 +24,10 @@ from training.super_resolution_train import train as train_super_resolution
 
 QUIET = Console(quiet=True)
 LOOP = LoopSettings(steps=1, batch_size=2, device="cpu", save_every=0)
-TASKS = ("unconditional", "t2v", "t2i", "t2av", "i2v", "continue", "v2a", "a2v", "av_continue", "inpaint", "outpaint")
+TASKS = (
+    "unconditional", "t2v", "t2i", "t2av", "i2v", "continue", "v2a", "a2v", "av_continue", "inpaint", "outpaint",
+    "stylize", "stylize_first",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,8 @@ def content(path: Path) -> tuple[int, tuple[int, int], float | None]:
         ("inpaint", ["--video", "CLIP", "--region", "vertical", "--sound", "false"], 17, False),
         ("inpaint", ["--video", "CLIP", "--mask", "PICTURE"], 17, True),
         ("outpaint", ["--video", "CLIP"], 17, True),
+        ("stylize", ["--video", "CLIP", "--prompt", "a blue ball", "--sound", "false"], 17, False),
+        ("stylize", ["--video", "CLIP", "--image", "PICTURE", "--sound", "false"], 17, False),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -125,16 +130,18 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(models, tmp_path):
     ("arguments", "message"),
     [
         (["--task", "i2v"], "--task i2v needs --image"),
+        (["--task", "image_motion", "--image", "PICTURE"], "was not trained for image_motion"),
+        (["--task", "stylize", "--video", "CLIP", "--structure.flow", "none.ts"], "no flow network none.ts"),
         (["--task", "continue", "--video", "nowhere.mp4"], "no such file: nowhere.mp4"),
         (["--task", "unconditional", "--size", "64x64"], "trained on 32x32; --size 64x64 is none of them"),
         (["--task", "v2a", "--video", "CLIP", "--start_s", "2"], "lasts 2.500 s; 2.125 s from 2.000 s are wanted"),
         (["--task", "unconditional", "--super_resolution", "LM"], "'reelmill_super_resolution' is wanted here"),
         (["--task", "unconditional", "--sampling.top_p", "2"], "top_p is 2"),
     ],
-    ids=["no input", "no file", "size", "too short", "another kind of model", "sampling"],
+    ids=["no input", "unknown task", "no network", "no file", "size", "too short", "another kind of model", "sampling"],
 )
 def test_wrong_usage_is_named(arguments, message, models, token_data, tmp_path, capsys):
-    words = {"CLIP": str(token_data.clips[0]), "LM": str(models / "lm")}
+    words = {"CLIP": str(token_data.clips[0]), "LM": str(models / "lm"), "PICTURE": str(models / "picture.png")}
     assert generate(models, tmp_path / "x.mp4", *[words.get(word, word) for word in arguments]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "x.mp4").exists()

@@ -135,6 +135,24 @@ def test_layout_is_golden(task):
     assert spelled(sequence.ids[sequence.prefix_length :]) == output
 
 
+def test_keyframes_and_their_motion_take_turns():
+    """Where each step is an image: two keyframes of one row, two motion codes after each."""
+    arrays = {"video": VIDEO[:2], "text": SAMPLE.arrays["text"], "motion": np.array([5, 6, 7, 8], np.uint16)}
+    sample = TokenSample("keyframes", arrays, {"independent": True})
+    first, rest = (
+        ["bok", *v(10, 11), "eok"],
+        ["bom", "m5", "m6", "eom", "bok", *v(20, 21), "eok", "bom", "m7", "m8", "eom"],
+    )
+    for task, output in (("keyframe_motion", first + rest), ("image_motion", rest)):
+        sequence = Layout(VOCABULARY).build(task, sample)
+        assert spelled(sequence.ids[sequence.prefix_length :]) == [*output, "eos"]
+        places = sequence.places[token_kinds(sequence.ids, VOCABULARY) == MOTION]
+        assert places.tolist() == [[number, 0, 0] for number in range(4)]
+    assert spelled(sequence.ids[: sequence.prefix_length])[-4:] == first
+    odd = dataclasses.replace(sample, arrays={**arrays, "motion": arrays["motion"][:3]})
+    assert missing("image_motion", odd) == "its 3 motion codes do not share out evenly over 2 keyframes"
+
+
 def test_every_special_token_of_the_layouts_keeps_its_id():
     used = {name for layout in GOLDEN.values() for part in layout for name in part if name in SPECIAL_TOKENS}
     assert {name: SPECIAL_TOKENS[name] for name in sorted(used)} == {

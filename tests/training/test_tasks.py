@@ -82,6 +82,7 @@ def blanked(task: str, whole: TokenSample) -> TokenSample:
         arrays["audio"][:, start:] = 0
     if spec.motion:
         arrays["motion"][:] = 0
+        arrays["video"][len(spec.video_in) : 1] = 0  # the keyframe, where it is not given
     return dataclasses.replace(whole, arrays=arrays)
 
 

@@ -85,7 +85,7 @@ def test_model_of_the_output_folder_is_the_trained_one(token_data, tmp_path):
 
 
 def test_model_knows_only_the_tasks_its_data_could_train(token_data, tmp_path):
-    tasks = {"t2v": 1.0, "v2a": 1.0, "stylize": 1.0, "a2v": 0.0}
+    tasks = {"t2v": 1.0, "v2a": 1.0, "keyframe_motion": 1.0, "a2v": 0.0}
     train_lm(lm_settings(token_data.folder, tmp_path, tasks=tasks), QUIET)
     assert ReelLm.from_pretrained(tmp_path, use_safetensors=True).config.tasks == ["t2v", "v2a"]
 
@@ -104,7 +104,7 @@ def test_accumulation_equals_a_larger_batch(token_data, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tasks": {"stylize": 1.0}}, "it has no structure tokens"),
+        ({"tasks": {"image_motion": 1.0}}, "it has no motion tokens"),
         ({"tasks": {"dance": 1.0}}, "unknown task 'dance'"),
         ({"model": LmModelSettings(width=32, heads=2, visual_factors=[512])}, r"multiply to 512; .* has 262144 codes"),
     ],
