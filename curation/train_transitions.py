@@ -59,7 +59,8 @@ def _group(path: Path) -> str:
 
 def split(library: Sequence[tuple[str, Footage]]) -> tuple[list[Footage], list[Footage]]:
     """Footage to learn from, and footage held back."""
-    learning, held_back = [], []
+    learning: list[Footage] = []
+    held_back: list[Footage] = []
     for name, footage in library:
         share = zlib.crc32(f"split {name}".encode()) / 2**32
         (held_back if share < HELD_BACK_SHARE else learning).append(footage)

@@ -210,7 +210,7 @@ def _colored(frames: np.ndarray, generator: Generator) -> np.ndarray:
         frames = frames[:, :, ::-1]
     if generator.random() < 0.3:
         return frames
-    values = frames.astype(np.float32)
+    values: np.ndarray = frames.astype(np.float32)
     grey = (values @ _LUMA)[..., None]
     saturation = 0.0 if generator.random() < 0.1 else generator.uniform(0.4, 1.6)
     values = grey + (values - grey) * saturation
@@ -348,7 +348,7 @@ _MIX: dict[str, Callable[[np.ndarray, np.ndarray, Generator], np.ndarray]] = {
 
 def _finished(frames: np.ndarray, generator: Generator) -> np.ndarray:
     """The edit as it comes out of a codec: noise, pulses at key frames, bars above and below, a logo."""
-    values = frames.astype(np.float32)
+    values: np.ndarray = frames.astype(np.float32)
     if generator.random() < 0.5:
         values += generator.normal(size=values.shape).astype(np.float32) * generator.uniform(0.2, 3)
     if generator.random() < 0.3:
