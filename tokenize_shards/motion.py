@@ -80,7 +80,7 @@ class MotionConfig:
 
 
 # Quick enough for a CPU: no attention among all 720 cells of a frame, where most of the work would be.
-TINY = MotionConfig(width=64, heads=4, blocks=(0, 1, 1, 2), decay=0.99)
+TINY = MotionConfig(width=32, heads=2, blocks=(0, 1, 2, 2), decay=0.99)
 BASE = MotionConfig()
 SIZES = {"tiny": TINY, "base": BASE}
 
