@@ -24,36 +24,23 @@ class OverlayNetwork(nn.Module):
 
     A static camera leaves the gradients of the scene as well as those of a mark, so what counts is both how still a
     place is beside the rest of the picture and whether its edges look drawn.
-
-    Args:
-        width: channels of the first layer.
-        depth: layers on places of 8 × 8 pixels; with 3 a place sees 73 pixels around it, about a word.
     """
 
-    def __init__(self, width: int = 8, depth: int = 3):
+    def __init__(self, width: int = 8):
         super().__init__()
-        self.width, self.depth = width, depth
+        self.width = width
         self.stem = nn.Sequential(
             _block(4, width, 5, 2), _block(width, 2 * width, 3, 2), _block(2 * width, 2 * width, 3, 1),
-            _block(2 * width, 3 * width, 3, 2), *(_block(3 * width, 3 * width, 3, 1) for _ in range(depth)),
+            _block(2 * width, 3 * width, 3, 2), _block(3 * width, 3 * width, 3, 1),
         )  # fmt: skip
         self.place = nn.Sequential(nn.Conv2d(6 * width, 2 * width, 1), nn.ReLU(), nn.Conv2d(2 * width, 1, 1))
 
-    def places(self, maps: Tensor) -> Tensor:
-        """Logits (B h w) that a mark lies at each place, h = ⌈H/8⌉, from `as_input` (B 4 H W)."""
-        local = self.stem(maps)  # B 3W h w
-        context = local.mean((2, 3), keepdim=True).expand_as(local)
-        return self.place(torch.cat([local, context], 1))[:, 0]
-
     def forward(self, maps: Tensor) -> Tensor:
         """Logits (B) from `as_input` (B 4 H W)."""
-        return strongest(self.places(maps))
-
-
-def strongest(places: Tensor) -> Tensor:
-    """Logits (B) of whole pictures from those of their places (B h w)."""
-    logits = places.flatten(1)
-    return logits.topk(min(TOP, logits.shape[1]), dim=1).values.mean(1)
+        local = self.stem(maps)  # B 3W h w
+        context = local.mean((2, 3), keepdim=True).expand_as(local)
+        logits = self.place(torch.cat([local, context], 1)).flatten(1)  # B h*w
+        return logits.topk(min(TOP, logits.shape[1]), dim=1).values.mean(1)
 
 
 def _block(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
@@ -87,7 +74,7 @@ class Calibration:
 def load(folder: str = str(WEIGHTS_DIR)) -> tuple[OverlayNetwork, Calibration]:
     """The network, ready to judge."""
     config = json.loads((Path(folder) / "config.json").read_text())
-    network = OverlayNetwork(config.pop("width"), config.pop("depth"))
+    network = OverlayNetwork(config.pop("width"))
     network.load_state_dict(load_file(Path(folder) / "model.safetensors"))
     return network.eval(), Calibration(**config)
 
@@ -96,7 +83,7 @@ def save(network: OverlayNetwork, folder: Path, calibration: Calibration) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / "model.safetensors")
     numbers = {name: round(value, 4) for name, value in asdict(calibration).items()}
-    config = {"width": network.width, "depth": network.depth, **numbers}
+    config = {"width": network.width, **numbers}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 

@@ -1,7 +1,6 @@
 """Overlays: how they are drawn, the network that sees them, and the evidence over time."""
 
 import random
-from dataclasses import astuple
 from fractions import Fraction
 
 import cv2
@@ -11,25 +10,17 @@ import torch
 
 from curation.measurements import Measurements
 from curation.overlay_network import Calibration, OverlayNetwork, as_input, load, probability, save, with_text
-from curation.overlay_scenes import varied, with_object
 from curation.overlay_synthesis import STYLES, apply, overlay, recompressed
 from curation.train_watermark import (
-    HELD_OUT_STYLE,
-    INVISIBLE,
-    NUM_FRAMES,
-    SIZES,
-    VISIBLE,
-    Pair,
-    Stretch,
-    calibrate,
+    Example,
+    batches,
+    examples_of,
     is_held_out,
     logits_of,
-    loss_of,
-    pair,
     split,
     stretches_of,
+    text_evidence,
     train,
-    validation_pairs,
 )
 from curation.watermark import OverlayEvidence, gradients
 from tests.curation.pictures import make_video, scene
@@ -74,10 +65,10 @@ def test_the_network_takes_any_size_and_reaches_its_input():
 def test_saved_and_loaded_it_gives_the_same(tmp_path):
     torch.manual_seed(0)
     network = OverlayNetwork().eval()
-    save(network, tmp_path, Calibration(2.0, -1.0))
+    save(network, tmp_path, Calibration(2.0, -1.0, 0.5, -0.5))
     loaded, calibration = load(str(tmp_path))
     maps = torch.randn(1, 4, 40, 40)
-    assert calibration == Calibration(2.0, -1.0)
+    assert calibration == Calibration(2.0, -1.0, 0.5, -0.5)
     assert torch.equal(network(maps), loaded(maps))
 
 
@@ -124,76 +115,48 @@ def test_probability_is_a_pure_function():
     assert 0 <= first <= 1 and probability(*planes, size) == first
 
 
-def test_a_pair_is_one_scene_with_and_without_a_mark_and_says_where_the_mark_is():
-    stretch = Stretch(np.stack([scene(1, 3, 144, 256)[0][:, :, 0]] * NUM_FRAMES), "a.mp4")
-    found = pair(stretch, "corner", (144, 256), random.Random(4))
-    again = pair(stretch, "corner", (144, 256), random.Random(4))
-    assert found.clean.shape == found.marked.shape == (3, 144, 256) and found.added.shape == (18, 32)
-    assert np.array_equal(found.marked, again.marked)
-    assert 0.005 < np.mean(found.added > VISIBLE) < 0.3  # a word
-    assert np.mean(found.added < INVISIBLE) > 0.6
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_scenes_vary_in_every_size_and_by_the_seed_alone(seed):
-    frames = scene(NUM_FRAMES, 2, 144, 256, 3)[..., 1]
-    for size in SIZES[-3:]:
-        found = varied(frames, *size, random.Random(seed))
-        assert found.shape == (NUM_FRAMES, *size) and found.dtype == np.uint8
-        assert np.array_equal(found, varied(frames, *size, random.Random(seed)))
-    objects = with_object(frames, random.Random(seed))
-    changed = np.abs(objects.astype(int) - frames).max(0) > 3
-    assert 0.002 < changed.mean() < 0.6
-
-
-def test_clips_are_held_out_by_name_and_split_by_clip(tmp_path):
+def test_examples_come_in_threes_and_the_held_out_style_is_never_trained_on(tmp_path):
     path = make_video(tmp_path / "a.mp4", scene(54, 3, 144, 256, 4))
-    found = stretches_of(path, "a.mp4")
-    assert [stretch.frames.shape for stretch in found] == [(NUM_FRAMES, 144, 256)]
-    assert 250 < sum(is_held_out(f"{index}.mp4") for index in range(900)) < 350
-    many = [Stretch(found[0].frames, str(index % 40)) for index in range(80)]
+    stretches = stretches_of(path)
+    assert [stretch.shape[1:] for stretch in stretches] == [(144, 256)]
+    found = examples_of(stretches, "a.mp4")
+    assert len(found) == 3 and found[0].style == "clean" and found[0].maps.shape == (3, 144, 256)
+    again = examples_of(stretches, "a.mp4")
+    assert all(np.array_equal(a.maps, b.maps) for a, b in zip(found, again, strict=True))
+    many = [Example(found[0].maps, style, str(i)) for i in range(40) for style in ("clean", *STYLES)]
     training, validation = split(many)
-    assert validation and not {each.clip for each in training} & {each.clip for each in validation}
-    assert HELD_OUT_STYLE in {each.style for each in validation_pairs(validation * 2)}
+    assert "center" not in {e.style for e in training} and "center" in {e.style for e in validation}
+    assert not {e.clip for e in training} & {e.clip for e in validation}
+    assert sum(map(len, batches(training, random.Random(0)))) >= len(training) - 3
 
 
-def test_training_learns_to_tell_a_mark():
-    noise = np.random.default_rng(0)
-    pairs = []
-    for _ in range(16):
-        frames = noise.integers(90, 110, (4, 48, 64), np.uint8)
+def test_a_third_of_the_clips_is_held_out_by_name():
+    assert 250 < sum(is_held_out(f"{index}.mp4") for index in range(900)) < 350
+
+
+def test_text_is_evidence_of_a_mark():
+    stretches = [scene(2, seed, 144, 256, 2)[..., 0] for seed in range(6)]
+    found = text_evidence(stretches)
+    assert found["text_found"] > 0 > found["text_absent"] and text_evidence(stretches) == found
+
+
+def test_training_learns_to_tell_a_mark(capsys):
+    generator = random.Random(0)
+    examples = []
+    for index in range(20):
+        frames = np.stack(
+            [np.random.default_rng(index * 10 + t).integers(90, 110, (48, 64), np.uint8) for t in range(4)]
+        )
         layer = np.zeros((48, 64), np.float32)
-        layer[16:32, 10:50] = np.indices((16, 40)).sum(0) // 2 % 2
-        marked = apply(frames, (np.full((48, 64), 230, np.float32), layer))
-        maps = [
-            np.stack([np.mean([gradients(f)[plane] for f in stack], axis=0) for plane in range(3)])
-            for stack in (frames, marked)
-        ]
-        added = np.zeros((6, 8), np.float32)
-        added[2:4, 2:6] = 10
-        pairs.append(Pair(*maps, added, "logo"))
-    torch.manual_seed(0)
-    network = OverlayNetwork(4, 1)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
-    for _ in range(12):
-        loss = loss_of(network, pairs)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    calibration = calibrate(network, pairs)
-    clean, marked = (calibration.scale * each + calibration.bias for each in logits_of(network, pairs))
-    assert clean.max() < 0 < marked.min()
-
-
-def test_the_whole_training_gives_a_calibrated_network(tmp_path):
-    frames = scene(NUM_FRAMES, 1, 96, 160, 2)[..., 0]
-    stretches = [Stretch(np.roll(frames, index * 7, axis=2), str(index)) for index in range(20)]
-    network, calibration = train(stretches, epochs=1, seed=0, log=False)
-    save(network, tmp_path, calibration)
-    loaded, numbers = load(str(tmp_path))
-    assert numbers == Calibration(*(round(value, 4) for value in astuple(calibration)))
-    assert calibration.text_found > 0 > calibration.text_absent
-    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), loaded.parameters(), strict=True))
+        layer[20:28, 10:50] = np.indices((8, 40)).sum(0) // 2 % 2
+        for style, stack in (("clean", frames), ("logo", apply(frames, (np.full((48, 64), 230, np.float32), layer)))):
+            planes = [np.mean([gradients(f)[p] for f in stack], axis=0) for p in range(3)]
+            examples.append(Example(np.stack(planes).astype(np.float16), style, str(index)))
+    generator.shuffle(examples)
+    network, calibration = train(examples, epochs=6, seed=0)
+    logits = logits_of(network, examples)
+    is_marked = np.array([example.style != "clean" for example in examples])
+    assert logits[~is_marked].max() < logits[is_marked].min() and calibration.scale > 0
 
 
 @pytest.mark.parametrize("watermark", [0.0, 1e-9, 0.2, 0.5, 1.0])
