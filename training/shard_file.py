@@ -16,6 +16,8 @@ import numpy as np
 from schemas.shards import ShardInfo, TokenSample
 
 _BLOCK = 512
+_HEAD = 128  # bytes of the usual .npy header
+_scan_json = json.JSONDecoder().scan_once
 _ALLOWED = {"<u4": np.uint32, "<u2": np.uint16, "|u1": np.uint8, "<f2": np.float16, "<f4": np.float32, "<i8": np.int64}
 
 
@@ -38,6 +40,8 @@ class _Index:
     """Where the members of a shard lie and what form they have: columns are members in their order on disk."""
 
     names: tuple[str, ...]  # without `.npy`; `json` is among them
+    arrays: tuple[tuple[int, str], ...]  # columns and names of the members that are arrays
+    json_column: int  # -1 where there is none
     offsets: np.ndarray  # (samples, members) int64
     sizes: np.ndarray  # (samples, members) int64
     form_ids: np.ndarray  # (samples, members) int32; -1 for JSON
@@ -112,15 +116,15 @@ class Shard:
             meta: whether to parse `KEY.json`; without it `meta` is empty.
         """
         index, data = self.index, self._bytes()
-        offsets, form_ids = index.offsets[position].tolist(), index.form_ids[position].tolist()
+        offsets, form_ids, forms = index.offsets[position].tolist(), index.form_ids[position].tolist(), index.forms
         arrays, about = {}, {}
-        for name, offset, form_id in zip(index.names, offsets, form_ids, strict=True):
-            if form_id < 0:
-                if meta:
-                    about = json.loads(data[offset : offset + int(index.sizes[position, index.names.index(name)])])
-            elif members is None or name in members:
-                form = index.forms[form_id]
-                arrays[name] = np.frombuffer(data, form.dtype, form.count, offset + form.start).reshape(form.shape)
+        for column, name in index.arrays:
+            if members is None or name in members:
+                form = forms[form_ids[column]]
+                arrays[name] = np.ndarray(form.shape, form.dtype, data, offsets[column] + form.start)
+        if meta and index.json_column >= 0:
+            start = offsets[index.json_column]
+            about = _scan_json(data[start : start + int(index.sizes[position, index.json_column])].decode(), 0)[0]
         name_at = offsets[0] - _BLOCK  # the name in the tar header before the first member: key, dot, member
         return TokenSample(data[name_at : data.find(b".", name_at, offsets[0])].decode(), arrays, about)
 
@@ -154,35 +158,60 @@ def _read_index(data: mmap.mmap, path: Path) -> _Index:
     """
     names, forms = _Names(path), _Forms(path)
     rows = array("q")  # of numbers, not of tuples: those would keep the garbage collector busy
-    for key, member, offset, size in _walk(data, path):
-        names.check(key, member)
-        rows.extend((offset, size, forms.number(data, key, member, offset, size) if member != "json" else -1))
-    names.check(None, "")
-    table = np.frombuffer(rows, np.int64).reshape(-1, len(names.first), 3)
+    for name, offset, size in _walk(data, path):
+        column = names.column(name)
+        rows.extend((offset, size, forms.number(data, name, offset, size) if names.is_array[column] else -1))
+    names.end()
+    table = np.frombuffer(rows, np.int64).reshape(-1, len(names.members), 3)
     offsets, sizes = np.ascontiguousarray(table[..., 0]), np.ascontiguousarray(table[..., 1])
-    members = tuple(name.removesuffix(".npy") for name in names.first)
-    return _Index(members, offsets, sizes, table[..., 2].astype(np.int32), forms.forms)
+    members = tuple(member.decode().removesuffix(".npy") for member in names.members)
+    arrays = tuple((column, name) for column, name in enumerate(members) if names.is_array[column])
+    json_column = members.index("json") if "json" in members else -1
+    return _Index(members, arrays, json_column, offsets, sizes, table[..., 2].astype(np.int32), forms.forms)
 
 
 class _Names:
     """Checks that every sample has the members of the first, in its order."""
 
     def __init__(self, path: Path):
-        self.path, self.first, self._key, self._column = path, list[str](), "", -1
+        self.path, self.members, self.is_array = path, list[bytes](), list[bool]()
+        self._key, self._expected, self._column, self._is_first = b"", list[bytes](), 0, True
 
-    def check(self, key: str | None, member: str) -> None:
-        """The next member of a shard; a key of None ends it."""
-        if key != self._key:
-            if (self._column >= 0 and self._column != len(self.first)) or (key is None and self._column < 0):
-                raise ValueError(f"sample {self._key!r} of {self.path} lacks members: others have {self.first}")
-            self._first_sample, self._key, self._column = self._column < 0, key or "", 0
-        if key is None:
-            return
-        if self._first_sample:
-            self.first.append(member)
-        elif self._column >= len(self.first) or self.first[self._column] != member:
-            raise ValueError(f"sample {key!r} of {self.path} has a member {member}: others have {self.first}")
+    def column(self, name: bytes) -> int:
+        """The column of the next file of a shard, KEY.MEMBER; ValueError for one that other samples do not have."""
+        column = self._column
+        if column < len(self._expected) and name == self._expected[column]:
+            self._column = column + 1
+            return column
+        key, _, member = name.partition(b".")
+        if key != self._key or not self._expected:
+            self._begin(key)
+        if self._is_first:
+            self.members.append(member)
+            self._expected.append(name)
+            self.is_array.append(member != b"json")
+        elif self._column >= len(self._expected) or self._expected[self._column] != name:
+            raise ValueError(
+                f"sample {key.decode()!r} of {self.path} has a member {member.decode()}: others have {self._words()}"
+            )
         self._column += 1
+        return self._column - 1
+
+    def _begin(self, key: bytes) -> None:
+        """The first file of another sample."""
+        if self._expected:
+            self.end()
+            self._is_first = False
+        self._key, self._column = key, 0
+        self._expected = [key + b"." + member for member in self.members]
+
+    def end(self) -> None:
+        """ValueError where the last sample lacks members."""
+        if not self.members or self._column != len(self.members):
+            raise ValueError(f"sample {self._key.decode()!r} of {self.path} lacks members: others have {self._words()}")
+
+    def _words(self) -> list[str]:
+        return [member.decode() for member in self.members]
 
 
 class _Forms:
@@ -191,22 +220,28 @@ class _Forms:
     def __init__(self, path: Path):
         self.path, self.forms, self._numbers = path, list[_Form](), dict[bytes, int]()
 
-    def number(self, data: mmap.mmap, key: str, member: str, offset: int, size: int) -> int:
+    def number(self, data: mmap.mmap, name: bytes, offset: int, size: int) -> int:
         """The position in `forms` of an array's form; ValueError where its size does not fit."""
-        head = data[offset : offset + 10 + int.from_bytes(data[offset + 8 : offset + 10], "little")]
+        head = data[offset : offset + _HEAD]  # what NumPy writes for arrays of few axes; longer ones are read below
         number = self._numbers.get(head)
         if number is None:
-            self.forms.append(_parse_header(head, f"{key}.{member} in {self.path}"))
-            number = self._numbers[head] = len(self.forms) - 1
+            number = self._parse(data, head, name, offset)
         if self.forms[number].num_bytes != size:
             raise ValueError(
-                f"member {key}.{member} in {self.path} is damaged: {size} bytes do not hold {self.forms[number]}"
+                f"member {name.decode()} in {self.path} is damaged: {size} bytes do not hold {self.forms[number]}"
             )
         return number
 
+    def _parse(self, data: mmap.mmap, head: bytes, name: bytes, offset: int) -> int:
+        length = 10 + int.from_bytes(head[8:10], "little")
+        self.forms.append(_parse_header(data[offset : offset + length], f"{name.decode()} in {self.path}"))
+        if length == _HEAD:  # of a longer one the rest would go unseen the next time
+            self._numbers[head] = len(self.forms) - 1
+        return len(self.forms) - 1
 
-def _walk(data: mmap.mmap, path: Path) -> Iterator[tuple[str, str, int, int]]:
-    """(key, member, offset of the body, size) of every file in a tar."""
+
+def _walk(data: mmap.mmap, path: Path) -> Iterator[tuple[bytes, int, int]]:
+    """(name, offset of the body, size) of every file in a tar."""
     position, end = 0, len(data)
     while position + _BLOCK <= end:
         header = data[position : position + _BLOCK]
@@ -217,7 +252,6 @@ def _walk(data: mmap.mmap, path: Path) -> Iterator[tuple[str, str, int, int]]:
         size, offset = int(header[124:135], 8), position + _BLOCK
         if offset + size > end:
             break
-        key, _, member = header[: header.index(0)].decode().partition(".")
-        yield key, member, offset, size
-        position = offset + (size + _BLOCK - 1) // _BLOCK * _BLOCK
+        yield header[: header.index(0)], offset, size
+        position = (offset + size + _BLOCK - 1) // _BLOCK * _BLOCK
     raise ValueError(f"shard {path} is cut short after {position} bytes; copy it again or tokenize again")
