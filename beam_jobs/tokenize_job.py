@@ -10,6 +10,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from beam_jobs.code_version import library_version
+from beam_jobs.curated_clips import CuratedClips
 from beam_jobs.engines import check_engine
 from beam_jobs.metrics import counters, timings
 from beam_jobs.outcome import clear_outcome, plural, read_names, read_outcome, too_many_failures
@@ -21,6 +22,7 @@ from beam_jobs.runner import beam_options
 from beam_jobs.token_shards import products, standing_samples
 from beam_jobs.tokenize_pipeline import LISTED, SAMPLES, Prepared, build, prepare
 from beam_jobs.tokens import FAILED, FILTERED, TOKENIZED
+from beam_jobs.unchanged import Finished, forget, key_of, remember, settled, unchanged
 from media import storage
 from schemas.shards import DatasetInfo, ShardInfo, video_member
 from tokenize_shards.quality import ShardQuality, merge
@@ -43,13 +45,26 @@ def main(argv: Sequence[str]) -> int:
     prepared = prepare(settings)
     options = beam_options([*settings.engine.as_flags(), *flags], prepared.inputs.num_items)
     check_engine(options, {"input": settings.input, "output": settings.output})
-    with only_run(prepared.job.settings.output):
+    output = prepared.job.settings.output
+    with only_run(output):
+        key = run_key(prepared)
+        finished = unchanged(output, "dataset.json", key)
+        if finished is not None:
+            log(f"nothing to do: all is finished and in its place\n{finished.summary} → {output}")
+            return finished.status
+        forget(output)
         began = time.monotonic()
         counts = run_job(prepared, options)
         if is_dry_run(options):
             log("dry run: the engine would take this job; nothing was run")
             return 0
-        return finish(prepared, counts, time.monotonic() - began)
+        return finish(prepared, counts, time.monotonic() - began, key)
+
+
+def run_key(prepared: Prepared) -> str:
+    """Fingerprint of all that a data set is made from; that of a curated run stands for its clips."""
+    job = prepared.job
+    return key_of((job.fingerprint, job.shown, prepared.inputs.identity, {n: library_version(n) for n in _LIBRARIES}))
 
 
 def run_job(prepared: Prepared, options: PipelineOptions) -> dict[str, int]:
@@ -84,8 +99,12 @@ def check_conservation(sums: Mapping[str, int], num_clips: int) -> None:
         )
 
 
-def finish(prepared: Prepared, counts: Mapping[str, int], wall_s: float) -> int:
-    """Checks the sums, tidies the output folder, writes dataset.json last; returns the exit status."""
+def finish(prepared: Prepared, counts: Mapping[str, int], wall_s: float, key: str) -> int:
+    """Checks the sums, tidies the output folder, writes dataset.json last; returns the exit status.
+
+    Args:
+        key: fingerprint of what the data set is made from, under which it is found when it is to be made again.
+    """
     job, files = prepared.job, products(prepared.job)
     sums = read_outcome(job.units, "counts")
     check_conservation(sums, sums.pop(LISTED, 0))
@@ -101,8 +120,11 @@ def finish(prepared: Prepared, counts: Mapping[str, int], wall_s: float) -> int:
         write_dataset(job.settings.output, info, prepared.empty_caption)
     for name, why in sorted(barred.items()):
         log(f"quarantined: {name}: {why}")
-    log(summary(sums, usable, job.settings.output))
-    return _status(sums, usable, job.settings)
+    told, status = tally(sums, usable), _status(sums, usable, job.settings)
+    log(f"{told} → {job.settings.output}")
+    if isinstance(prepared.inputs, CuratedClips) and settled(sums, all_local=True):
+        remember(job.settings.output, files.manifest, Finished(key, status, told))
+    return status
 
 
 def _shards(records: Sequence[Mapping[str, Any]]) -> list[ShardInfo]:
@@ -164,8 +186,8 @@ def _committed(files: Products, info: DatasetInfo, prepared: Prepared) -> bool:
     return prepared.empty_caption is None or storage.exists(files.path(EMPTY_CAPTION_FILE))
 
 
-def summary(sums: Mapping[str, int], shards: Sequence[ShardInfo], output: str) -> str:
-    """The last line: `120 clips: 118 tokenized, 2 filtered · 260 samples (240 train, 20 val), … → OUT`."""
+def tally(sums: Mapping[str, int], shards: Sequence[ShardInfo]) -> str:
+    """What became of all: `120 clips: 118 tokenized, 2 filtered · 260 samples (240 train, 20 val), …`."""
     clips = [
         f"{sums[f'clips.{state}']} {state}" for state in (TOKENIZED, FILTERED, FAILED) if sums.get(f"clips.{state}")
     ]
@@ -174,7 +196,7 @@ def summary(sums: Mapping[str, int], shards: Sequence[ShardInfo], output: str) -
     return (
         f"{plural(sums.get('clips.read', 0), 'clip')}: {', '.join(clips)} · "
         f"{plural(sums.get('samples', 0), 'sample')} ({', '.join(splits)}), {sums.get('video_tokens', 0):,} video "
-        f"tokens, {plural(len(shards), 'shard')} of {num_bytes / 1e6:.1f} MB → {output}"
+        f"tokens, {plural(len(shards), 'shard')} of {num_bytes / 1e6:.1f} MB"
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 import webdataset
 
 from beam_jobs.tokenize_job import main
+from beam_jobs.unchanged import forget
 from media.parquet import read_parquet
 from media.tar import read_samples
 from schemas.shards import DatasetInfo, decode_sample
@@ -59,7 +60,17 @@ def test_one_source_is_never_in_both_splits(tokens: Path) -> None:
     assert all(len(found) == 1 for found in splits.values())
 
 
+def test_again_and_nothing_is_even_begun(
+    tokenize: Tokenize, copy_of_tokens: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began = (copy_of_tokens / "timings.json").stat().st_mtime_ns
+    assert tokenize(copy_of_tokens) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert (copy_of_tokens / "timings.json").stat().st_mtime_ns == began
+
+
 def test_again_and_no_byte_differs(tokenize: Tokenize, copy_of_tokens: Path) -> None:
+    forget(str(copy_of_tokens))  # else nothing would be begun
     before = tree(copy_of_tokens)
     assert tokenize(copy_of_tokens) == 0
     assert tree(copy_of_tokens) == before
