@@ -48,6 +48,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "curated clips to token shards",
             "tokenize_shards.settings:TOKENIZE",
         ),
+        Command("size", "beam_jobs.sizing:main", "what a cluster needs for your video, from the timings of a run"),
         Command("remove", "beam_jobs.remove:main", "takes clips or inputs out of a run and its token shards for good"),
         Command("inspect", "tokenize_shards.inspect_shards:main", "what is in a shard; decodes it back to mp4"),
     ),
