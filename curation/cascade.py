@@ -13,7 +13,7 @@ LAG = 24  # frames; two scenes meet within any stretch of this length that holds
 DOUBT = 2.0  # grey levels between frames LAG apart; below it no scene has given way to another
 BLOCK, MOST_BLOCKS = 64, 3  # frames that are judged or passed over together; blocks in one window of the network
 MARGIN = 32  # frames the network sees, and does not judge, on either side
-EXTENT_THRESHOLD = 0.5
+EXTENT_THRESHOLD = 0.5  # of the head that marks every frame of a transition
 
 
 class CascadeDetector:
