@@ -41,5 +41,7 @@ def _cause(error: Exception) -> str:
         said = error.details() or "no reason; REELMILL_LOG=INFO shows the log of the job server"
         return f"the job server answers {error.code().name}: {said}"[:500]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any("Channel closed prematurely" in line for line in lines):  # all that Beam's local runner says of it
+        return "a worker process died (killed, or out of memory); what is finished stays, run the same command again"
     telling = [line for line in lines if "Error" in line and not line.startswith(("File ", "Traceback"))]
     return (telling or lines or [type(error).__name__])[-1][:500]
