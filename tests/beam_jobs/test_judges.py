@@ -56,6 +56,7 @@ def run(flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.mark.long
 def test_every_score_is_taken_of_what_comes_so_far(run: Path) -> None:
     rows = ledger(run, "clips")
     judged = [row for row in rows if row["state"] != "duplicate"]
@@ -67,6 +68,7 @@ def test_every_score_is_taken_of_what_comes_so_far(run: Path) -> None:
     assert all(row["score_nsfw"] is None for row in rows if row["state"] == "duplicate")
 
 
+@pytest.mark.long
 def test_a_quantile_becomes_a_number_that_everything_shows(run: Path) -> None:
     rows = [row for row in ledger(run, "clips") if row["score_clip_score"] is not None]
     values = sorted(row["score_clip_score"] for row in rows)
@@ -77,6 +79,7 @@ def test_a_quantile_becomes_a_number_that_everything_shows(run: Path) -> None:
     assert [(row["reason"], row["threshold"]) for row in stopped] == [("min_clip_score", values[1])]
 
 
+@pytest.mark.long
 def test_the_evaluation_set_is_kept_out_and_counted(run: Path) -> None:
     barred = [row for row in ledger(run, "clips") if row["stage"] == "exclude"]
     assert [(row["reason"], row["uri"].rpartition("/")[2]) for row in barred] == [("same_content", "silent.mp4")]
@@ -86,6 +89,7 @@ def test_the_evaluation_set_is_kept_out_and_counted(run: Path) -> None:
     assert counts["sources"] == 7 and counts["clips"] == counts["clips.candidates"]
 
 
+@pytest.mark.long
 def test_again_nothing_is_asked_and_no_byte_differs(run: Path, flags: list[str]) -> None:
     before = tree(run)
     assert main([*flags, "--output", str(run)]) == 0
@@ -93,6 +97,7 @@ def test_again_nothing_is_asked_and_no_byte_differs(run: Path, flags: list[str])
     assert not any("items" in timings(run).get(stage, {}) for stage in JUDGES)
 
 
+@pytest.mark.long
 def test_the_own_limits_replayed_change_nothing(run: Path, capsys: pytest.CaptureFixture) -> None:
     assert retune.main(["--run", str(run), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
