@@ -160,8 +160,8 @@ def check_model(name: str) -> None:
         raise _not_loadable(name, error) from error
     if config.model_type not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         raise ValueError(
-            f"caption.model {name} is a {config.model_type} model, none of transformers' image-text-to-text models; use "
-            "one such as Salesforce/blip2-opt-2.7b"
+            f"caption.model {name} is a {config.model_type} model, none of transformers' image-text-to-text models; "
+            "use one such as Salesforce/blip2-opt-2.7b"
         )
 
 
