@@ -70,9 +70,9 @@ def decode_frames(
         if start is not None:
             reader.seek(start)
         pictures = _Pictures(max_side, notes)
-        index = 0
+        index, bounded = 0, start is not None or end_s is not None
         for pts, raw in reader.frames():
-            when = pts * reader.time_base
+            when = pts * reader.time_base if bounded else Fraction(0)  # fractions cost as much as a small picture
             if end_s is not None and when >= end_s:
                 break
             for done_pts, key, image in pictures.push(pts, raw, reader.stream, wanted=start is None or when >= start):
@@ -129,7 +129,7 @@ class _Reader:
     def frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
         last: int | None = None
         first, step, count = 0, 1, 0
-        deadline = time.monotonic() + self.limits.max_wall_s
+        deadline, longest = time.monotonic() + self.limits.max_wall_s, float(self.limits.max_seconds / self.time_base)
         for frame in self._frames:
             pts = self._pts(frame, last, step)
             if last is not None and pts <= last:
@@ -137,7 +137,7 @@ class _Reader:
                 continue
             first = pts if last is None else first
             step, last, count = max(frame.duration or 1, 1), pts, count + 1
-            self._check(frame, count, (pts - first) * self.time_base, deadline)
+            self._check(frame, count, pts - first > longest, deadline)
             yield pts, frame
         if last is None and not self._sought:
             codec = self.stream.codec_context.name
@@ -162,13 +162,13 @@ class _Reader:
             return frame.dts
         return 0 if last is None else last + step
 
-    def _check(self, frame: av.VideoFrame, count: int, elapsed: Fraction, deadline: float) -> None:
+    def _check(self, frame: av.VideoFrame, count: int, too_long: bool, deadline: float) -> None:
         limits = self.limits
         if frame.width * frame.height > limits.max_pixels:
             raise Rejection("picture_too_large", f"{frame.width}x{frame.height} is over {limits.max_pixels} pixels")
         if count > limits.max_frames:
             raise Rejection("too_many_frames", f"more than {limits.max_frames} frames")
-        if elapsed > limits.max_seconds:
+        if too_long:
             raise Rejection("too_long", f"longer than {limits.max_seconds:g} s")
         if time.monotonic() > deadline:
             raise Rejection("timed_out", f"decoding took more than {limits.max_wall_s:g} s")
