@@ -2,8 +2,9 @@
 
     python -m benchmarks watermarks --data ../shared/data [--text] [--model FILE] [--others 240]
 
-`DATA/watermarks.csv` has a row for each pair: file, clean_twin, style. The other clean clips are those of clips_droid,
-clips_misc and clips_audio that the training of the shipped network has left out (`is_held_out`).
+`DATA/watermarks.csv` has a row for each pair: file, clean_twin, style; no training has seen them. The other clean clips
+are of clips_droid, clips_misc and clips_audio, those that `curation.train_watermark --hold_out` leaves out; the shipped
+network was trained without holding out.
 """
 
 import argparse
@@ -52,14 +53,14 @@ def judged(data: Path, file: str, style: str, settings: CurateSettings) -> Found
 
 
 def files_of(data: Path, num_others: int) -> list[tuple[str, str]]:
-    """(file, style): marked clips, their twins, and other clean clips that no training has seen."""
+    """(file, style): marked clips, their twins, and other clean clips."""
     with (data / "watermarks.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     twins = sorted({row["clean_twin"] for row in rows})
     folders = ("clips_misc", "clips_audio", "clips_droid")
     clean = [f"{folder}/{path.name}" for folder in folders for path in sorted((data / folder).iterdir())]
-    unseen = [file for file in clean if file not in twins and is_held_out(Path(file).name)]
-    others = random.Random(0).sample(unseen, min(num_others, len(unseen)))
+    held_out = [file for file in clean if file not in twins and is_held_out(Path(file).name)]
+    others = random.Random(0).sample(held_out, min(num_others, len(held_out)))
     marked = [(row["file"], row["style"]) for row in rows]
     return marked + [(file, "twin") for file in twins] + [(file, "other") for file in sorted(others)]
 

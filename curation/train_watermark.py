@@ -3,9 +3,9 @@
     python -m curation.train_watermark --data DIR --exclude watermarks.csv --output curation/weights/watermark
 
 `--data` holds clean single-shot clips at any depth. `--exclude` is a CSV whose column `clean_twin` names clips that a
-benchmark uses; they are left out, and so is a third of the others by the hash of their names (`is_held_out`), which
-tells how often clean clips are flagged. One style of mark (`center`) is never trained on: it tells whether the network
-knows marks or only these styles.
+benchmark uses; they are left out; with `--hold_out` so is a third of the others by the hash of their names (`is_held_out`), on
+which one can see how often clean clips are flagged. One style of mark (`center`) is never trained on: it tells whether
+the network knows marks or only these styles.
 """
 
 import argparse
@@ -193,6 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of clean clips")
     parser.add_argument("--exclude", type=Path, help="CSV with a column clean_twin")
+    parser.add_argument("--hold_out", action="store_true", help="leave a third of the clips out")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
@@ -206,7 +207,7 @@ def main(argv: list[str] | None = None) -> int:
     paths = sorted(path for folder in arguments.data for path in folder.rglob("*") if path.is_file())
     examples, for_text = list[Example](), list[np.ndarray]()
     for path in paths:
-        if path.name not in excluded and not is_held_out(path.name):
+        if path.name not in excluded and not (arguments.hold_out and is_held_out(path.name)):
             try:
                 stretches = stretches_of(path)
             except Rejection as rejection:
