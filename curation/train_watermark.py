@@ -3,9 +3,9 @@
     python -m curation.train_watermark --data DIR --exclude watermarks.csv --output curation/weights/watermark
 
 `--data` holds clean single-shot clips at any depth. `--exclude` is a CSV whose column `clean_twin` names clips that a
-benchmark uses; they are left out; with `--hold_out` so is a third of the others by the hash of their names (`is_held_out`), on
-which one can see how often clean clips are flagged. One style of mark (`center`) is never trained on: it tells whether
-the network knows marks or only these styles.
+benchmark uses; they are left out. With `--hold_out` so is a third of the others by the hash of their names
+(`is_held_out`), on which one can see how often clean clips are flagged. One style of mark (`center`) is never trained
+on: it tells whether the network knows marks or only these styles.
 """
 
 import argparse
