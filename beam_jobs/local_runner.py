@@ -7,7 +7,7 @@ from typing import Any
 from apache_beam.portability import python_urns
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-WORKER_COMMAND = f"{shlex.quote(sys.executable)} -m beam_jobs.worker"
+WORKER_COMMAND = f"exec {shlex.quote(sys.executable)} -m beam_jobs.worker"
 
 
 class LocalRunner(FnApiRunner):

@@ -103,12 +103,13 @@ def test_killed_again_and_again_and_then_finished(inputs: Path, curated: Path, t
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kill", [one_worker, the_command_alone] if KILLS > 2 else [one_worker])
 def test_a_worker_that_dies_ends_the_run_and_the_next_one_finishes_it(
-    inputs: Path, curated: Path, tmp_path: Path
+    inputs: Path, curated: Path, tmp_path: Path, kill: Callable[[int, str], None]
 ) -> None:
     args = ["curate", "--input", str(inputs), "--output", "run", "--direct_num_workers=2"]
     args.append("--direct_running_mode=multi_processing")
-    assert interrupted(args, tmp_path, 6, 0.1, one_worker) == "killed"
+    assert interrupted(args, tmp_path, 6, 0.1, kill) == "killed"
     assert not (tmp_path / "run" / "run.json").exists()
     check_finished([*args[:5], *ONE_PROCESS], tmp_path, curated)
 
