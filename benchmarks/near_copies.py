@@ -1,6 +1,6 @@
 """Near copies: which changes to a clip are seen through, and which different clips are taken for one another.
 
-    python -m benchmarks near_copies --data ../shared/data
+    python -m benchmarks.near_copies --data ../shared/data
 
 Copies of 40 clips are made with ffmpeg and compared with their originals; then all clips of `DATA/clips_droid`, many of
 them takes of one scene by one camera, are compared with each other. Every pair that would be merged is printed.
