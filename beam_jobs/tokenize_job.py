@@ -42,9 +42,10 @@ def main(argv: Sequence[str]) -> int:
         RuntimeError: the job broke, or another run is working in the folder.
     """
     settings, flags = TOKENIZE.parse(argv)
+    flags = [*settings.engine.as_flags(), *flags]
+    check_engine(beam_options(flags, 1), {"input": settings.input, "output": settings.output})
     prepared = prepare(settings)
-    options = beam_options([*settings.engine.as_flags(), *flags], prepared.inputs.num_items)
-    check_engine(options, {"input": settings.input, "output": settings.output})
+    options = beam_options(flags, prepared.inputs.num_items)
     output = prepared.job.settings.output
     with only_run(output):
         key = run_key(prepared)

@@ -2,19 +2,22 @@
 
 from dataclasses import dataclass, field
 
+Flag = str | int | float | bool | list[str]
+
 
 @dataclass(frozen=True)
 class EngineSettings:
     """Where a job runs. Nothing of it shapes the output, so it is not kept in the run.
 
     Args:
-        flags: flags of Apache Beam by name, e.g. {runner: SparkRunner}; those on the command line come after them.
+        flags: flags of Apache Beam by name, e.g. {runner: SparkRunner}; a list repeats the flag. Those on the command
+            line come after them.
         accelerator: GPU that the model stages ask for where an engine places steps by need (Dataflow), e.g.
             `type:nvidia-l4;count:1;install-nvidia-driver`; null asks for none.
         min_ram: memory of the workers that run model stages, likewise, e.g. `16GB`; null leaves it to the engine.
     """
 
-    flags: dict[str, str | int | float | bool] = field(default_factory=dict)
+    flags: dict[str, Flag] = field(default_factory=dict)
     accelerator: str | None = None
     min_ram: str | None = None
 
@@ -31,9 +34,14 @@ class EngineSettings:
 
     def as_flags(self) -> list[str]:
         """The flags as they stand on a command line."""
-        return [f"--{name}" if value is True else f"--{name}={value}" for name, value in self.flags.items()]
+        given = [(name, each) for name, value in self.flags.items() for each in _each(value)]
+        return [f"--{name}" if value is True else f"--{name}={value}" for name, value in given]
 
     def hints(self) -> dict[str, str]:
         """Beam's resource hints of a model stage."""
         wanted = {"accelerator": self.accelerator, "min_ram": self.min_ram}
         return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _each(value: Flag) -> list[Flag]:
+    return list(value) if isinstance(value, list) else [value]
