@@ -104,7 +104,7 @@ class Measurements:
         start, end = self.pts[first], self.pts[last - 1]
         wanted = [start + (end - start) * (k + 0.5) / count for k in range(count)]
         samples = [self._nearest(inside, tick) for tick in wanted]
-        mean = np.mean([sample.small for sample in inside], axis=0, dtype=np.float64)
+        mean = np.asarray(np.mean([sample.small for sample in inside], axis=0, dtype=np.float64))
         return tuple(s.phash for s in samples) + tuple(motion_hash(s.small, mean) for s in samples)
 
     def _nearest(self, samples: list[Sample], tick: float) -> Sample:
