@@ -11,9 +11,10 @@ from tokenize_shards.base import Quantized
 class ResidualVQ(nn.Module):
     """`num_quantizers` codebooks of `codebook_size` vectors, learnt by moving averages.
 
-    Codebooks start from k-means of the first training batch. A code used less than `min_usage` times a batch (in
-    the moving average) is replaced by a random vector of the batch; where a batch has fewer vectors than there
-    are codes, that must be below vectors / codes, or all codes would be replaced all the time.
+    Codebooks start from k-means of the first training batch (of fewer centres where it has too few vectors: centres
+    that are the vectors themselves would leave nothing over for the next level to start from). A code used less than
+    `min_usage` times a batch (in the moving average) is replaced by a random vector of the batch; where a batch has
+    fewer vectors than there are codes, that must be below vectors / codes, or all codes would be replaced all the time.
 
     With `dropout`, each training example is coded by its first n levels only, n uniform in 1..Q, so that fewer
     levels can be decoded as well.
@@ -99,7 +100,7 @@ class ResidualVQ(nn.Module):
     def _start(self, level: int, vectors: Tensor) -> None:
         if self.started[level]:
             return
-        centres, counts = kmeans(vectors, self.codebook_size)
+        centres, counts = starting_codes(vectors, self.codebook_size)
         self.codebooks[level] = centres
         self.usage[level] = counts.clamp_min(self.min_usage)
         self.sums[level] = centres * self.usage[level][:, None]
@@ -120,6 +121,21 @@ class ResidualVQ(nn.Module):
             usage = max(self.min_usage, len(vectors) / self.codebook_size)  # time to prove themselves
             self.usage[level][dead] = usage
             self.sums[level][dead] = chosen * usage
+
+
+def starting_codes(vectors: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
+    """(codes K D, counts K): k-means with a centre for every four vectors, at most K; the other codes lie around the
+    centres as far as the vectors do."""
+    num_centres = min(num_codes, max(1, len(vectors) // 4))
+    centres, counts = kmeans(vectors, num_centres)
+    if num_centres == num_codes:
+        return centres, counts
+    index = (centres.square().sum(dim=1) - 2 * vectors @ centres.T).argmin(dim=1)
+    spread = (vectors - centres[index]).square().mean(dim=0).sqrt()
+    owner = torch.arange(num_codes, device=vectors.device) % num_centres
+    codes = centres[owner]
+    codes[num_centres:] += torch.randn_like(codes[num_centres:]) * spread
+    return codes, counts[owner] / torch.bincount(owner)[owner]
 
 
 def kmeans(vectors: Tensor, num_centres: int, iterations: int = 10) -> tuple[Tensor, Tensor]:

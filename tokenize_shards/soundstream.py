@@ -162,23 +162,34 @@ def build_decoder(config: SoundStreamConfig) -> Codec:
     return Codec([*layers, Activation(), CausalConv1d(width, 1, 7)])
 
 
+def start_with_unit_gain(codec: Codec) -> None:
+    """Starting weights with which every convolution hands noise on as loud as it came, and no offsets.
+
+    Torch's own are √3 quieter at each layer and have offsets: after thirty layers these are all that is left, every
+    sound has the same codes, and training ends in silence.
+    """
+    for layer in codec.modules():
+        if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
+            taps = layer.kernel_size[0] // (layer.stride[0] if isinstance(layer, nn.ConvTranspose1d) else 1)
+            nn.init.normal_(layer.weight, std=(layer.in_channels * taps) ** -0.5)
+            nn.init.zeros_(cast(Tensor, layer.bias))
+
+
 def start_as_cosine_codec(encoder: Codec, decoder: Codec, config: SoundStreamConfig) -> None:
     """Starting weights with which encoder and decoder are a block cosine transform and its inverse.
 
-    From torch's own start such a network, deep and without norms, hands on nothing but its offsets, and spends
-    thousands of steps as silence. Instead, the strided convolutions gather the samples of a frame in order, the
-    last of them takes their lowest cosines, and the decoder undoes it; residual branches begin at zero. Values
-    stay small on the way, where ELU is nearly the identity. What is not on this path keeps its random weights.
+    A deep network without norms that starts at random needs long to hand anything on. Instead, the strided
+    convolutions gather the samples of a frame in order, the last of them takes their lowest cosines, and the decoder
+    undoes it; residual branches begin at zero. Values stay small on the way, where ELU is nearly the identity. What
+    is not on this path keeps its random weights.
 
-    Where a level is too narrow to gather its samples, torch's own start is kept.
+    Where a level is too narrow to gather its samples, the random start is kept.
     """
     gathered = [math.prod(config.strides[: n + 1]) for n in range(len(config.strides))]
     widths = [config.channels * 2 ** (n + 1) for n in range(len(config.strides))]
     if any(samples > width for samples, width in zip(gathered[:-1], widths[:-1], strict=True)):
         return
     for unit in [*encoder.modules(), *decoder.modules()]:
-        if isinstance(unit, CausalConv1d | CausalUpsample1d):
-            nn.init.zeros_(cast(Tensor, unit.conv.bias))
         if isinstance(unit, ResidualUnit):
             nn.init.zeros_(unit.point.conv.weight)
     down = [layer for layer in encoder.layers if isinstance(layer, CausalConv1d)]
@@ -236,6 +247,8 @@ class SoundStream(nn.Module):
         self.encoder = build_encoder(config)
         self.quantizer = ResidualVQ(config.width, config.num_quantizers, config.codebook_size)
         self.decoder = build_decoder(config)
+        start_with_unit_gain(self.encoder)
+        start_with_unit_gain(self.decoder)
         start_as_cosine_codec(self.encoder, self.decoder, config)
         self.codebook_size = config.codebook_size
         self.num_quantizers = config.num_quantizers

@@ -184,3 +184,13 @@ def test_kmeans_finds_separated_clusters() -> None:
     centres, counts = kmeans(points, 6)
     assert counts.sum() == 150
     assert float(torch.cdist(points, centres).min(dim=1).values.max()) < 0.5
+
+
+def test_every_level_starts_with_codes_though_the_first_batch_is_small() -> None:
+    """100 latents for 1,024 codes: level 1 must leave something over for the others to start from."""
+    torch.manual_seed(0)
+    rvq = ResidualVQ(16, num_quantizers=4, codebook_size=1024, min_usage=0.02, dropout=False).train()
+    rvq(torch.randn(4, 16, 25))
+    deviations = [float(codes.std()) for codes in rvq.codebooks]
+    assert min(deviations) > 0.05, deviations
+    assert torch.isfinite(rvq.usage).all()

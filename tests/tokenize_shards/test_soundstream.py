@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from tokenize_shards.base import AudioTokenizer
 from tokenize_shards.causal import Stream
-from tokenize_shards.soundstream import SIZES, SoundStream, SoundStreamConfig, cosines
+from tokenize_shards.soundstream import (
+    SIZES,
+    TINY,
+    SoundStream,
+    SoundStreamConfig,
+    build_decoder,
+    build_encoder,
+    cosines,
+    start_with_unit_gain,
+)
 
 torch.set_num_threads(1)  # on tensors this small several threads only wait for each other
 SMALL = SoundStreamConfig(channels=4, width=16, codebook_size=64)
@@ -121,3 +130,18 @@ def test_untrained_it_is_a_cosine_codec(size: str) -> None:
     with torch.no_grad():
         error = codec.decoder(codec.encoder(audio)) - audio
     assert float(error.square().mean()) < 0.02 * float(audio.square().mean())
+
+
+def test_a_random_start_hands_sound_on() -> None:
+    """Differences between sounds are not drowned by offsets, in the latents and in what is decoded."""
+    torch.manual_seed(0)
+    encoder, decoder = build_encoder(TINY), build_decoder(TINY)
+    for codec in (encoder, decoder):
+        start_with_unit_gain(codec)
+    with torch.no_grad():
+        latents = encoder(torch.randn(8, 1, 3200) * 0.1)
+        decoded = decoder(latents)
+    for signal in (latents, decoded):
+        deviation, offset = signal.std(dim=(0, 2)).mean(), signal.mean(dim=(0, 2)).abs().mean()
+        assert 0.1 < float(deviation) < 10
+        assert float(deviation) > 1.5 * float(offset)
