@@ -4,6 +4,7 @@ It does what one run on one machine needs and no more: no side inputs, no shuffl
 main process. Shards and ledger have the bytes of `reelmill curate`; `run.json` and the report are made by its code.
 """
 
+import json
 import multiprocessing
 import sys
 import time
@@ -22,17 +23,19 @@ from beam_jobs.filtering import judged
 from beam_jobs.flow import KeptClip, SourceResult, kept
 from beam_jobs.job import CurateJob
 from beam_jobs.ledger import CLIPS_LEDGER, SOURCES_LEDGER, part_name, write_part
+from beam_jobs.media_calls import analyze
 from beam_jobs.near_copies import mark_near
 from beam_jobs.outcome import count_clip, count_source, outcome_path
-from beam_jobs.previews import outcome_of, write_previews
+from beam_jobs.previews import PER_SIDE, Picked, Ranked, near_limits, outcome_of, write_previews
 from curation.duplicates import same_clip
-from curation.filters import cheap_verdict, verdict
+from curation.filters import CHEAP_SCORES
 from curation.manifest import read_sources
 from curation.settings import CURATE
 from media import storage
 from media.shard_plan import num_buckets, shard_name
 from schemas.arrow import CLIPS_SCHEMA, SOURCES_SCHEMA
 from schemas.records import Clip, Source, Verdict, clip_row, clip_sidecar
+from schemas.scores import SCORES
 
 _JOB: list[CurateJob] = []
 
@@ -42,8 +45,6 @@ def _start(job: CurateJob) -> None:
 
 
 def _analyze(element: tuple[str, list[Source]]) -> list[SourceResult]:
-    from curation.analysis import analyze
-
     return [result for result, _ in analyze_address(*element, _JOB[0], analyze)]
 
 
@@ -61,7 +62,7 @@ def _finished(clip: Clip, cut: Cut) -> Clip | KeptClip:
 
 def decide(results: Iterable[SourceResult], job: CurateJob) -> Iterator[Clip]:
     """All candidates, those that are not to be kept with their verdict."""
-    clips = [judged(clip, job.settings.filters, cheap_verdict) for result in results for clip in result.clips()]
+    clips = [judged(clip, job.settings.filters, CHEAP_SCORES) for result in results for clip in result.clips()]
     yield from (clip for clip in clips if clip.verdict)
     by_id: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
@@ -70,7 +71,7 @@ def decide(results: Iterable[SourceResult], job: CurateJob) -> Iterator[Clip]:
     unique = [clip for group in by_id.values() for clip in same_clip(group)]
     yield from (clip for clip in unique if clip.verdict)
     marked = mark_near([clip for clip in unique if not clip.verdict], job.settings.dedup)
-    yield from (judged(clip, job.settings.filters, verdict) for clip in marked)
+    yield from (judged(clip, job.settings.filters, SCORES) for clip in marked)
 
 
 def write(results: Sequence[SourceResult], clips: Sequence[Clip | KeptClip], job: CurateJob) -> None:
@@ -84,11 +85,7 @@ def write(results: Sequence[SourceResult], clips: Sequence[Clip | KeptClip], job
         shards.append(write_clip_shard(shard_name(CLIPS, index), group, job))
         rows += [clip_row(clip.clip, shards[-1].name, clip.cut) for clip in group]
     everyone = [clip.clip if isinstance(clip, KeptClip) else clip for clip in clips]
-    by_outcome: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for clip in everyone:
-        if clip.keyframe_sha256:
-            by_outcome[outcome_of(clip)].append((clip.clip_id, clip.keyframe_sha256))
-    picked = [pick for group in by_outcome.values() for pick in sorted(group)[: int(job.settings.previews)]]
+    picked = pick(everyone, job)
     source_rows = [asdict(result.row()) for result in results]
     names = [
         write_part(files, part_name(CLIPS_LEDGER, 0), rows, CLIPS_SCHEMA, CLIP_ORDER),
@@ -105,9 +102,20 @@ def write(results: Sequence[SourceResult], clips: Sequence[Clip | KeptClip], job
     _put(job, "files", [{"name": name} for name in names])
 
 
-def _put(job: CurateJob, name: str, value: object) -> None:
-    import json
+def pick(clips: Sequence[Clip], job: CurateJob) -> list[Picked]:
+    """The clips whose pictures the report shows."""
+    by_outcome: dict[str, list[Picked]] = defaultdict(list)
+    by_limit: dict[str, list[Ranked]] = defaultdict(list)
+    for clip in clips:
+        if clip.keyframe_sha256:
+            by_outcome[outcome_of(clip)].append((clip.clip_id, clip.keyframe_sha256))
+            for key, ranked in near_limits(clip, job.settings.filters):
+                by_limit[key].append(ranked)
+    picked = [each for group in by_outcome.values() for each in sorted(group)[: int(job.settings.previews)]]
+    return [*picked, *(each for group in by_limit.values() for _, each in sorted(group)[:PER_SIDE])]
 
+
+def _put(job: CurateJob, name: str, value: object) -> None:
     storage.write_bytes_atomic(outcome_path(job.units, name), json.dumps(value).encode())
 
 
