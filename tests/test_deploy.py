@@ -27,7 +27,7 @@ def test_beams_setup_file_gives_a_whole_source_distribution(tmp_path: Path) -> N
         shutil.copy(ROOT / name, tree / name)
     with tarfile.open(Stager._build_setup_package(str(tree / "setup.py"), str(staged))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    modules = {path.relative_to(tree).as_posix() for path in tree.rglob("*.py")}
+    modules = {f"{package}/{path.name}" for package in SETUPTOOLS["packages"] for path in (tree / package).glob("*.py")}
     data = {
         path.relative_to(tree).as_posix()
         for package, patterns in SETUPTOOLS["package-data"].items()
