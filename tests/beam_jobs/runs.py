@@ -22,8 +22,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-def run(*args: str, cwd: Path, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*args), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout_s)
+def run(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*args), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -5,13 +5,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.beam_jobs.runs import command, environment, run, tree
+from tests.beam_jobs.runs import command, environment, tree
 from tests.beam_jobs.services import WorkerPool, worker_pool
 from tests.engines.services import JVM, SparkCluster, children, loopback, spark_cluster
 
@@ -66,21 +66,11 @@ def on_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_both_jobs_give_the_bytes_of_one_process(
     engine: Engine, inputs: Path, curated: Path, tokens: Path, model_flags: list[str], tmp_path: Path
 ) -> None:
-    done = run("curate", "--input", str(inputs), "--output", "run", *engine.flags, cwd=tmp_path, timeout_s=_PATIENCE_S)
-    assert done.returncode == 0, done.stderr[-3000:]
+    with started("curate", "--input", str(inputs), "--output", "run", *engine.flags, cwd=tmp_path) as job:
+        finish(job)
     assert tree(tmp_path / "run") == tree(curated)
-    done = run(
-        "tokenize",
-        "--input",
-        "run",
-        "--output",
-        "set",
-        *model_flags,
-        *engine.flags,
-        cwd=tmp_path,
-        timeout_s=_PATIENCE_S,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    with started("tokenize", "--input", "run", "--output", "set", *model_flags, *engine.flags, cwd=tmp_path) as job:
+        finish(job)
     assert tree(tmp_path / "set") == tree(tokens)
 
 
@@ -101,21 +91,29 @@ def test_a_killed_worker_changes_no_byte(
         wait_until(lambda: any((tmp_path / "run").glob(".work/analyze/*/*")), job)
         victim = processes(engine)[-1]
         os.kill(victim, signal.SIGKILL)
-        said = job.communicate(timeout=_PATIENCE_S)[0]
-    assert job.returncode == 0, said[-3000:]
+        finish(job)
     assert tree(tmp_path / "run") == tree(curated)
 
 
 @contextmanager
 def started(*args: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs; it ends with the context, and so does the Java that it has started."""
     job = subprocess.Popen(
-        command(*args), cwd=cwd, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+        command(*args), cwd=cwd, env=environment(), text=True, start_new_session=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
     with job:
         try:
             yield job
         finally:
-            job.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)
+
+
+def finish(job: subprocess.Popen[str]) -> None:
+    """Waits for the command's end, which must be a good one."""
+    said = job.communicate(timeout=_PATIENCE_S)[0]
+    assert job.returncode == 0, said[-3000:]
 
 
 def wait_until(ready: Callable[[], bool], job: subprocess.Popen[str], timeout_s: float = _PATIENCE_S) -> None:
