@@ -22,7 +22,7 @@ from tokenize_shards.writer import write_dataset, write_shard
 from training.batches import BatchLoader, BatchSettings
 from training.shards import ShardDataset
 
-SHARDS, SAMPLES, REPEATS = 8, 500, 3
+SHARDS, SAMPLES, REPEATS = 8, 500, 5
 TOKENIZERS = {
     "video": TokenizerInfo("video", "a" * 64, 2**18, "little", (4, 8, 8)),
     "audio": TokenizerInfo("audio", "b" * 64, 1024, strides=(320,), num_quantizers=4, sample_rate_hz=16000),
@@ -108,7 +108,7 @@ def samples_per_second(samples: Iterable[list[np.ndarray]]) -> float:
 
 
 def main() -> None:
-    """Prints a table: samples per second (best of three, in turn) and ours as a multiple."""
+    """Prints a table: samples per second (best of five, in turn) and ours as a multiple."""
     readers: dict[str, Callable[[str], Any]] = {"ours": ours, "webdataset": plain_webdataset}
     with TemporaryDirectory() as scratch:
         folder = f"{scratch}/shards"
