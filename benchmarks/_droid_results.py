@@ -1,7 +1,7 @@
-"""`python -m benchmarks._droid_results RUNS DOCS`: the pictures of docs/results.md, from the finished runs.
+"""`python -m benchmarks._droid_results RUNS DOCS`: docs/results.md and its pictures, from the finished runs.
 
-RUNS holds `tokens`, `lm` and `super-resolution`, each model with its `evaluation.json`; docs/results.md has the
-commands. Writes DOCS/results-curves.svg and DOCS/results-samples.jpg.
+RUNS holds `tokens-2`, `lm` and `super-resolution`, each model with its `evaluation.json`, made by the commands of the
+page. Writes DOCS/results.md, DOCS/results-curves.svg and DOCS/results-samples.jpg.
 """
 
 import itertools
@@ -28,8 +28,103 @@ from training.trainer_loop import read_curve
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
 
+PAGE = """# A whole run on a small data set
+
+Real clips of robot arms (DROID, CC BY 4.0) with a sentence each: 677 to learn from, {val_clips} to judge by. Models
+small enough for an hour of one CPU core. What it shows is that the machinery learns, and what from; it says nothing of
+what the models would do with more data. The tokenizer is `magvit2-tiny`, which was itself trained on the 677 clips (and
+others), never on those that are judged.
+
+```
+reelmill curate --input DATA/captions.csv --output runs/curated --manifest.path_column file \\
+    --manifest.caption_column caption_human --shots.detector threshold --clips.min_duration_s 0.5 \\
+    --clips.max_duration_s null --clips.trim_frames 0 --dedup.near false --watermark.enabled false \\
+    --clips.cut.fps 8 --clips.cut.preset ultrafast --clips.cut.crf 12
+reelmill tokenize --input runs/curated --output runs/tokens --video.resolutions '[64x64]' \\
+    --audio.tokenizer null --split.column inner_split
+reelmill train lm --config lm-droid --data runs/tokens --output runs/lm
+reelmill evaluate --model runs/lm --data runs/tokens --batch_size 16 --generate 84 --tasks '[t2v, continue]'
+reelmill tokenize --input runs/curated --output runs/tokens-2 --video.resolutions '[64x64, 128x128]' \\
+    --audio.tokenizer null --split.column inner_split
+reelmill train super-resolution --config super-resolution-droid --data runs/tokens-2 --output runs/super-resolution
+reelmill evaluate --model runs/super-resolution --data runs/tokens-2 --batch_size 4 --limit 84 --generate 32
+python -m benchmarks._droid_results runs docs
+```
+
+A window is 17 frames at 8 fps: 5×8×8 codes at 64x64, 5×16×16 at 128x128. Clips shorter than that are left out.
+
+## The language model
+
+{lm_steps} steps of 16 windows; {val_windows} windows of {val_clips} clips to judge by. Nats per code, all five latent
+frames, from the caption alone. The baselines are fitted on the train split: counts on every other window, the weights
+of their mixtures on the rest.
+
+| | nats per code |
+|---|---|
+| uniform | {uniform:.2f} |
+| unigram | {unigram:.2f} |
+| previous frame, smoothed | {previous:.2f} |
+| language model | {lm:.2f} |
+
+The last 8 frames of a window from its first 9 (3 latent frames) and its caption, by the likeliest code each time,
+beside the last given frame standing still; both against the decoded truth, {futures} windows.
+
+| | PSNR dB | SSIM |
+|---|---|---|
+| last frame stands | {copy_psnr:.2f} | {copy_ssim:.3f} |
+| language model | {future_psnr:.2f} | {future_ssim:.3f} |
+
+It is the better one in {better:.0%} of the windows. Its own caption gives a clip the lower loss than that of another
+clip in {share:.1%} of {pairs} pairs (p = {p:.2g} if captions said nothing).
+
+## Super-resolution
+
+{sr_steps} steps of 4 windows. Nats per hidden code of 128x128, the same codes hidden in each row.
+
+| given | nats per code |
+|---|---|
+| the text | {no_low:.2f} |
+| the text and the low resolution of another clip | {other_low:.2f} |
+| the text and the low resolution | {with_low:.2f} |
+
+Pixels of {uppers} windows against the decoded codes of 128x128:
+
+| | PSNR dB | SSIM |
+|---|---|---|
+| decoded 64x64, bicubic | {bicubic_psnr:.2f} | {bicubic_ssim:.3f} |
+| super-resolution, 24 rounds, the likeliest codes | {sr_psnr:.2f} | {sr_ssim:.3f} |
+
+## Curves and samples
+
+![Nats per token by step](results-curves.svg)
+
+For each of four held-back clips, from above: the decoded 64x64 codes, the continuation of its first nine frames, the
+upscaler's 128x128, the decoded 128x128 codes. Columns are frames {shown}.
+
+![Samples](results-samples.jpg)
+"""
+
 CLIPS, SHOWN = 4, (0, 4, 8, 10, 12, 14, 16)
 CPU = torch.device("cpu")
+
+
+def write_page(runs: Path, path: Path) -> None:
+    """The page with the figures of both evaluations."""
+    lm, upscaler = (json.loads((runs / name / "evaluation.json").read_text()) for name in ("lm", "super-resolution"))
+    steps = [read_curve(runs / name)[-1]["step"] for name in ("lm", "super-resolution")]
+    future, masked, pixels = lm["future"], upscaler["masked"], upscaler["pixels"]
+    text = PAGE.format(
+        lm_steps=steps[0], sr_steps=steps[1], val_windows=lm["protocol"]["samples"], val_clips=lm["captions"]["pairs"],
+        uniform=lm["baselines"]["uniform_nats"], unigram=lm["baselines"]["unigram_nats"],
+        previous=lm["baselines"]["previous_frame_nats"], lm=lm["tokens"]["t2v/visual"]["nats"],
+        futures=future["samples"], copy_psnr=future["copy_psnr_db"], copy_ssim=future["copy_ssim"],
+        future_psnr=future["psnr_db"], future_ssim=future["ssim"], better=future["better_share"],
+        share=lm["captions"]["right_share"], pairs=lm["captions"]["pairs"], p=lm["captions"]["p"],
+        no_low=masked["nats_without_low"], other_low=masked["nats_with_another_low"], with_low=masked["nats"],
+        uppers=pixels["samples"], bicubic_psnr=pixels["bicubic_psnr_db"], bicubic_ssim=pixels["bicubic_ssim"],
+        sr_psnr=pixels["psnr_db"], sr_ssim=pixels["ssim"], shown=", ".join(map(str, SHOWN)),
+    )  # fmt: skip
+    path.write_text(text)
 
 
 def draw_curves(runs: Path, path: Path) -> None:
@@ -63,9 +158,9 @@ def draw_samples(runs: Path, path: Path) -> None:
     upscaler, _ = load_model(SuperResolution, runs / "super-resolution", CPU)
     generator = Generator(model, Tokenizers(model.config.tokenizers, folder, CPU), CPU, upscaler)
     fmt = model_format(model, generator.tokenizers, None)
-    high = next(name for name in ShardDataset(runs / "tokens", "val")[0].arrays if name.startswith("video_"))
+    high = next(name for name in ShardDataset(runs / "tokens-2", "val")[0].arrays if name.startswith("video_"))
     random = torch.Generator().manual_seed(0)
-    dataset = ShardDataset(runs / "tokens", "val")
+    dataset = ShardDataset(runs / "tokens-2", "val")
     rows = []
     for sample in itertools.islice(dataset, 0, None, max(1, len(dataset) // CLIPS)):
         done = generator.complete("continue", [sample], greedy(), random, given=3)[0]
@@ -87,5 +182,6 @@ def draw_samples(runs: Path, path: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    write_page(Path(sys.argv[1]), Path(sys.argv[2]) / "results.md")
     draw_curves(Path(sys.argv[1]), Path(sys.argv[2]) / "results-curves.svg")
     draw_samples(Path(sys.argv[1]), Path(sys.argv[2]) / "results-samples.jpg")
