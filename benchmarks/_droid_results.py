@@ -30,7 +30,7 @@ from matplotlib import pyplot as plt
 
 PAGE = """# A whole run on a small data set
 
-Real clips of robot arms (DROID, CC BY 4.0) with a sentence each: 677 to learn from, {val_clips} to judge by. Models
+Real clips of robot arms (DROID, CC BY 4.0) with a sentence each: 677 to learn from, 84 to judge by. Models
 small enough for an hour of one CPU core. What it shows is that the machinery learns, and what from; it says nothing of
 what the models would do with more data. The tokenizer is `magvit2-tiny`, which was itself trained on the 677 clips (and
 others), never on those that are judged.
@@ -51,13 +51,13 @@ reelmill evaluate --model runs/super-resolution --data runs/tokens-2 --batch_siz
 python -m benchmarks._droid_results runs docs
 ```
 
-A window is 17 frames at 8 fps: 5×8×8 codes at 64x64, 5×16×16 at 128x128. Clips shorter than that are left out.
+A window is 17 frames at 8 fps: 5×8×8 codes at 64x64, 5×16×16 at 128x128. Clips shorter than that are left out, which
+leaves {train_clips} clips ({train_windows} windows) to learn from and {val_clips} ({val_windows}) to judge by.
 
 ## The language model
 
-{lm_steps} steps of 16 windows; {val_windows} windows of {val_clips} clips to judge by. Nats per code, all five latent
-frames, from the caption alone. The baselines are fitted on the train split: counts on every other window, the weights
-of their mixtures on the rest.
+{lm_steps} steps of 16 windows. Nats per code, all five latent frames, from the caption alone. The baselines are fitted
+on the train split: counts on every other window, the weights of their mixtures on the rest.
 
 | | nats per code |
 |---|---|
@@ -113,8 +113,12 @@ def write_page(runs: Path, path: Path) -> None:
     lm, upscaler = (json.loads((runs / name / "evaluation.json").read_text()) for name in ("lm", "super-resolution"))
     steps = [read_curve(runs / name)[-1]["step"] for name in ("lm", "super-resolution")]
     future, masked, pixels = lm["future"], upscaler["masked"], upscaler["pixels"]
+    counts = {}
+    for split in ("train", "val"):
+        clips = [sample.meta["clip_id"] for sample in ShardDataset(runs / "tokens", split)]
+        counts |= {f"{split}_windows": len(clips), f"{split}_clips": len(set(clips))}
     text = PAGE.format(
-        lm_steps=steps[0], sr_steps=steps[1], val_windows=lm["protocol"]["samples"], val_clips=lm["captions"]["pairs"],
+        **counts, lm_steps=steps[0], sr_steps=steps[1],
         uniform=lm["baselines"]["uniform_nats"], unigram=lm["baselines"]["unigram_nats"],
         previous=lm["baselines"]["previous_frame_nats"], lm=lm["tokens"]["t2v/visual"]["nats"],
         futures=future["samples"], copy_psnr=future["copy_psnr_db"], copy_ssim=future["copy_ssim"],
