@@ -138,7 +138,7 @@ class RunModel(beam.PTransform):
         from beam_jobs.handlers import StageHandler
 
         looked = clips | "LookUp" >> beam.ParDo(_LookUpFn(self._job, self._stage)).with_outputs(MISSING, main="known")
-        infer = RunInference(StageHandler(self._stage))
+        infer: beam.PTransform = RunInference(StageHandler(self._stage))
         hints = self._job.settings.engine.hints()
         if hints:
             infer = infer.with_resource_hints(**hints)

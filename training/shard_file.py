@@ -17,7 +17,7 @@ from schemas.shards import ShardInfo, TokenSample
 
 _BLOCK = 512
 _HEAD = 128  # bytes of the usual .npy header
-_scan_json = json.JSONDecoder().scan_once
+_parse_json = json.JSONDecoder().raw_decode
 _ALLOWED = {"<u4": np.uint32, "<u2": np.uint16, "|u1": np.uint8, "<f2": np.float16, "<f4": np.float32, "<i8": np.int64}
 
 
@@ -124,7 +124,7 @@ class Shard:
                 arrays[name] = np.ndarray(form.shape, form.dtype, data, offsets[column] + form.start)
         if meta and index.json_column >= 0:
             start = offsets[index.json_column]
-            about = _scan_json(data[start : start + int(index.sizes[position, index.json_column])].decode(), 0)[0]
+            about = _parse_json(data[start : start + int(index.sizes[position, index.json_column])].decode())[0]
         name_at = offsets[0] - _BLOCK  # the name in the tar header before the first member: key, dot, member
         return TokenSample(data[name_at : data.find(b".", name_at, offsets[0])].decode(), arrays, about)
 
