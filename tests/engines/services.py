@@ -94,8 +94,8 @@ def loopback() -> dict[str, str]:
 
 def children(pid: int) -> list[int]:
     """Process ids of a process's children, oldest first."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return sorted(int(child) for child in text.split())
+    started = (path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))  # by any of its threads
+    return sorted(int(child) for text in started for child in text.split())
 
 
 def _command_lines() -> Iterator[tuple[int, str]]:
