@@ -72,8 +72,8 @@ def magvit2_peer(num_frames: int, size: int, target: int) -> Codec:
 
 
 def magvit2_ours(num_frames: int, size: int, target: int) -> Codec:
-    """Full 3x3x3 convolutions over pixels, the widths of the paper."""
-    shape = Magvit2Config(num_res_blocks=2, num_mid_blocks=2, norm_groups=8)
+    """Full 3x3x3 convolutions over pixels; like the peer, it doubles its width at each stride in space."""
+    shape = Magvit2Config(multipliers=(1, 2, 4, 8), num_res_blocks=2, num_mid_blocks=2, norm_groups=8)
     made: Any = matched(lambda width: Magvit2(replace(shape, channels=width)), range(16, 136, 8), target)
     return made, made.encode, made.decode, video(num_frames, size)
 
