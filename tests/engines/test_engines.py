@@ -77,7 +77,6 @@ def test_both_jobs_give_the_bytes_of_one_process(
 KILLED = {
     "spark-python-worker": ("spark", Engine.python_workers),
     "spark-executor": ("spark", Engine.executors),
-    "flink-python-worker": ("flink", Engine.python_workers),
 }
 
 
@@ -91,6 +90,22 @@ def test_a_killed_worker_changes_no_byte(
         wait_until(lambda: any((tmp_path / "run").glob(".work/analyze/*/*")), job)
         victim = processes(engine)[-1]
         os.kill(victim, signal.SIGKILL)
+        finish(job)
+    assert tree(tmp_path / "run") == tree(curated)
+
+
+@pytest.mark.parametrize("engine", ["flink"], indirect=True)
+def test_where_flink_gives_a_job_up_the_same_command_ends_it_with_the_same_bytes(
+    engine: Engine, inputs: Path, curated: Path, tmp_path: Path
+) -> None:
+    run = ("curate", "--input", str(inputs), "--output", "run", *engine.flags)
+    with started(*run, cwd=tmp_path) as job:
+        wait_until(lambda: any((tmp_path / "run").glob(".work/analyze/*/*")), job)
+        os.kill(engine.python_workers()[-1], signal.SIGKILL)
+        said = job.communicate(timeout=_PATIENCE_S)[0]
+        assert job.returncode == 1 and "error: the job broke" in said, said[-3000:]
+        assert not (tmp_path / "run" / "run.json").exists()
+    with started(*run, cwd=tmp_path) as job:
         finish(job)
     assert tree(tmp_path / "run") == tree(curated)
 
