@@ -58,7 +58,8 @@ class CascadeDetector:
         if not self._num_frames:
             return []
         middle, extent = np.concatenate(self._middle), np.concatenate(self._extent)
-        return boundaries_from(middle, extent, self._threshold, EXTENT_THRESHOLD)
+        found = boundaries_from(middle, extent, self._threshold, EXTENT_THRESHOLD)
+        return [part for first, last in found for part in split_at_valleys(middle, first, last, self._threshold)]
 
     def _differs(self, index: int) -> bool:
         before = self._held[max(index - LAG, 0) - self._first]
@@ -81,6 +82,22 @@ class CascadeDetector:
         needed = max(min(end * BLOCK, self._num_frames) - MARGIN, 0)
         del self._held[: needed - self._first]
         self._first = needed
+
+
+def split_at_valleys(middle: np.ndarray, first: int, last: int, threshold: float) -> list[tuple[int, int]]:
+    """A boundary, or those of transitions that follow one another so closely that their extents touch.
+
+    They part where `middle` falls below half the lower of two peaks above the threshold.
+    """
+    gaps = middle[first - 1 : last]
+    before, after = np.maximum.accumulate(gaps), np.maximum.accumulate(gaps[::-1])[::-1]
+    lower = np.minimum(before, after)
+    depth = np.where(lower > threshold, gaps / np.maximum(lower, 1e-6), 1.0)
+    valley = int(depth.argmin())
+    if depth[valley] >= 0.5:
+        return [(first, last)]
+    parts = ((first, first + valley), (first + valley + 1, last))
+    return [end for part in parts for end in split_at_valleys(middle, *part, threshold)]
 
 
 def _small(image: np.ndarray) -> np.ndarray:

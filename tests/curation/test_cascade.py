@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks._shot_scores import Tally, Truth, score_boundaries, score_clips
 from curation import train_transitions
-from curation.cascade import BLOCK, MARGIN, CascadeDetector
+from curation.cascade import BLOCK, MARGIN, CascadeDetector, split_at_valleys
 from curation.transition_network import TransitionNetwork, histograms, load, probabilities, save
 from curation.transition_synthesis import Footage, edit
 from curation.transnet import boundaries_from
@@ -146,3 +146,18 @@ def test_an_extent_is_as_wide_as_its_threshold_says():
     middle, extent = np.array([0, 0, 0.9, 0, 0, 0]), np.array([0.4, 0.6, 0.9, 0.4, 0.2, 0])
     assert boundaries_from(middle, extent, 0.5) == [(2, 3)]
     assert boundaries_from(middle, extent, 0.5, 0.3) == [(1, 4)]
+
+
+@pytest.mark.parametrize(
+    ("middle", "expected"),
+    [
+        ([0, 0.1, 0.9, 0.1, 0], [(1, 5)]),
+        ([0, 0.9, 0.6, 0.7, 0], [(1, 5)]),  # one peak with a shoulder
+        ([0, 0.9, 0.2, 0.8, 0], [(1, 3), (4, 5)]),
+        ([0, 0.9, 0.2, 0.4, 0], [(1, 5)]),  # the second is not above the threshold
+        ([0.9, 0.1, 0.8, 0.1, 0.7], [(1, 2), (3, 4), (5, 5)]),
+    ],
+    ids=["one", "shoulder", "two", "no second", "three"],
+)
+def test_transitions_that_touch_are_told_apart(middle, expected):
+    assert split_at_valleys(np.array(middle, np.float32), 1, 5, 0.5) == expected
