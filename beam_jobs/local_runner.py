@@ -2,10 +2,17 @@
 
 import shlex
 import sys
+import threading
 from typing import Any
 
 from apache_beam.portability import python_urns
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
+    BeamFnControlServicer,
+    SubprocessSdkWorkerHandler,
+    WorkerHandler,
+)
+from apache_beam.runners.portability.local_job_service import SubprocessSdkWorker
 
 WORKER_COMMAND = f"exec {shlex.quote(sys.executable)} -m beam_jobs.worker"
 
@@ -18,3 +25,38 @@ class LocalRunner(FnApiRunner):
             if environment.urn == python_urns.SUBPROCESS_SDK:
                 environment.payload = WORKER_COMMAND.encode()
         return super().run_via_runner_api(pipeline_proto, options)
+
+
+@WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)
+class _WatchedWorker(SubprocessSdkWorkerHandler):  # type: ignore[misc]
+    """A worker process whose death reaches everybody that waits for an answer of it.
+
+    Beam's own handler learns of it by the channels that break; one that dies before it opened them is waited for
+    without end.
+    """
+
+    def start_worker(self) -> None:
+        self.worker = SubprocessSdkWorker(
+            self._worker_command_line, self.control_address, self.provision_info, self.worker_id
+        )
+        self.worker_thread = threading.Thread(name="run_worker", target=self._serve)
+        self.worker_thread.start()
+
+    def _serve(self) -> None:
+        try:
+            self.worker.run()
+        except RuntimeError as error:
+            self._died(error)
+
+    def _died(self, error: RuntimeError) -> None:
+        push = self.control_conn.push
+
+        def refuse(request: Any) -> Any:
+            if request is BeamFnControlServicer._DONE_MARKER:
+                return push(request)
+            raise error
+
+        self.control_conn.push = refuse
+        for future in list(self.control_conn._futures_by_id.values()):
+            future.abort(error)
+        self.data_conn._exception = error

@@ -11,6 +11,8 @@ from beam_jobs.engine_noise import hush
 
 logger = logging.getLogger(__name__)
 
+WORKER_DIED = ("Worker subprocess exited", "Channel closed prematurely")  # all that Beam's local runner says of it
+
 
 def run(pipeline: beam.Pipeline) -> Any:
     """The finished result of a pipeline.
@@ -41,7 +43,7 @@ def _cause(error: Exception) -> str:
         said = error.details() or "no reason; REELMILL_LOG=INFO shows the log of the job server"
         return f"the job server answers {error.code().name}: {said}"[:500]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if any("Channel closed prematurely" in line for line in lines):  # all that Beam's local runner says of it
+    if any(sign in line for line in lines for sign in WORKER_DIED):
         return "a worker process died (killed, or out of memory); what is finished stays, run the same command again"
     telling = [line for line in lines if "Error" in line and not line.startswith(("File ", "Traceback"))]
     return (telling or lines or [type(error).__name__])[-1][:500]
