@@ -60,7 +60,7 @@ def run(flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_score_is_taken_of_what_comes_so_far(run: Path) -> None:
     rows = ledger(run, "clips")
     judged = [row for row in rows if row["state"] != "duplicate"]
-    assert len(judged) == 3
+    assert len(judged) >= 3 and len(rows) > len(judged)
     for row in judged:
         missing = {score.name for score in SCORES if row[f"score_{score.name}"] is None}
         assert not missing & {"aesthetic", "nsfw", "speech", "caption_words", "caption_repetition", "clip_score"}
@@ -74,9 +74,12 @@ def test_a_quantile_becomes_a_number_that_everything_shows(run: Path) -> None:
     values = sorted(row["score_clip_score"] for row in rows)
     info = json.loads((run / "run.json").read_text())
     assert info["settings"]["filters"]["min_clip_score"] == "q0.4"
-    assert info["thresholds"] == {"min_clip_score": values[1]}
+    limit = threshold(np.array(values), "min_clip_score", Fraction(2, 5))
+    assert values[0] < limit <= values[-1]
+    assert info["thresholds"] == {"min_clip_score": limit}
     stopped = [row for row in rows if row["state"] == "filtered"]
-    assert [(row["reason"], row["threshold"]) for row in stopped] == [("min_clip_score", values[1])]
+    expected = [("min_clip_score", limit)] * sum(value < limit for value in values)
+    assert [(row["reason"], row["threshold"]) for row in stopped] == expected
 
 
 @pytest.mark.long
