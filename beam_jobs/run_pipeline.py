@@ -8,6 +8,7 @@ import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, TestOptions
 
 from beam_jobs.engine_noise import hush
+from beam_jobs.flink_conf import flink_conf_folder
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +23,9 @@ def run(pipeline: beam.Pipeline) -> Any:
     """
     hush()
     try:
-        result = pipeline.run()
-        state = result.wait_until_finish()
+        with flink_conf_folder(pipeline.options):
+            result = pipeline.run()
+            state = result.wait_until_finish()
     except Exception as error:
         logger.debug("the pipeline broke", exc_info=True)
         raise RuntimeError(f"the job broke: {_cause(error)}") from error

@@ -21,21 +21,13 @@ import io
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners import runner as beam_runner
 
+from beam_jobs.flink_conf import flink_conf
+
 LOCAL_RUNNER = "beam_jobs.local_runner.LocalRunner"
-
-
-class JavaEngineOptions(PipelineOptions):
-    """Options that only the Java side of Flink has: Beam's Python would hand them on, and we would refuse them."""
-
-    @classmethod
-    def _add_argparse_args(cls, parser: Any) -> None:
-        parser.add_argument("--number_of_execution_retries", type=int, help="of a job of which a task has failed")
-        parser.add_argument("--execution_retry_delay", type=int, help="in milliseconds")
 
 
 def beam_options(flags: Sequence[str], num_elements: int) -> PipelineOptions:
@@ -50,6 +42,7 @@ def beam_options(flags: Sequence[str], num_elements: int) -> PipelineOptions:
     """
     known = _parse(flags)
     _check_runner(known.runner)
+    flink_conf(known.flink_conf or [])
     given = {flag.partition("=")[0] for flag in flags}
     chosen = _local_defaults(known, given, num_elements)
     if "--default_sdk_harness_log_level" not in given:  # Beam's own default tells of every channel it opens
@@ -123,7 +116,7 @@ class _Forgiving:
 def _subclasses(base: type) -> list[type]:
     """Beam's own option classes, and ours."""
     direct: list[type] = list(base.__subclasses__())
-    own = [each for each in direct if each.__module__.startswith(("apache_beam.options.", __name__))]
+    own = [each for each in direct if each.__module__.startswith(("apache_beam.options.", "beam_jobs."))]
     return own + [below for each in own for below in _subclasses(each)]
 
 

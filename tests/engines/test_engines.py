@@ -77,6 +77,7 @@ def test_both_jobs_give_the_bytes_of_one_process(
 KILLED = {
     "spark-python-worker": ("spark", Engine.python_workers),
     "spark-executor": ("spark", Engine.executors),
+    "flink-python-worker": ("flink", Engine.python_workers),
 }
 
 
@@ -99,7 +100,7 @@ def test_where_flink_gives_a_job_up_the_same_command_ends_it_with_the_same_bytes
     engine: Engine, inputs: Path, curated: Path, tmp_path: Path
 ) -> None:
     run = ("curate", "--input", str(inputs), "--output", "run", *engine.flags)
-    with started(*run, cwd=tmp_path) as job:
+    with started(*run, "--flink_conf=restart-strategy.type: none", cwd=tmp_path) as job:
         wait_until(lambda: any((tmp_path / "run").glob(".work/analyze/*/*")), job)
         os.kill(engine.python_workers()[-1], signal.SIGKILL)
         said = job.communicate(timeout=_PATIENCE_S)[0]
