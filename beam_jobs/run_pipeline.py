@@ -13,6 +13,7 @@ from beam_jobs.flink_conf import flink_conf_folder
 logger = logging.getLogger(__name__)
 
 WORKER_DIED = ("Worker subprocess exited", "Channel closed prematurely")  # all that Beam's local runner says of it
+OTHER_CODE = ("Can't get attribute", "No module named")  # how a step fails that the worker's code does not have
 
 
 def run(pipeline: beam.Pipeline) -> Any:
@@ -48,4 +49,9 @@ def _cause(error: Exception) -> str:
     if any(sign in line for line in lines for sign in WORKER_DIED):
         return "a worker process died (killed, or out of memory); what is finished stays, run the same command again"
     telling = [line for line in lines if "Error" in line and not line.startswith(("File ", "Traceback"))]
-    return (telling or lines or [type(error).__name__])[-1][:500]
+    cause = (telling or lines or [type(error).__name__])[-1][:500]
+    if any(sign in cause for sign in OTHER_CODE):
+        cause += (
+            "; the workers may have other code than you submit from: build the image again, restart the worker pool"
+        )
+    return cause

@@ -9,6 +9,7 @@ workers that make the same unit at the same time write equal bytes. Any fsspec f
 from dataclasses import dataclass
 from pathlib import Path
 
+from beam_jobs.same_code import SameCode
 from media import storage
 
 WORK = ".work"
@@ -17,7 +18,7 @@ SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
-class Units:
+class Units(SameCode):
     """The store of one run's finished units; a plain value, so that it travels to the workers.
 
     Args:

@@ -22,14 +22,18 @@ _PRISM = f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{_BEAM}"
 
 
 @contextmanager
-def portable_flags(folder: Path) -> Iterator[list[str]]:
-    """Flags for a job server and an external worker pool, both running while the context lasts."""
+def portable_flags(folder: Path, workers_in: Path | None = None) -> Iterator[list[str]]:
+    """Flags for a job server and an external worker pool, both running while the context lasts.
+
+    Args:
+        workers_in: where the workers stand, and so find their code; None: as this process.
+    """
     port_file = folder / "job_server.port"
     server = [
         sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main",
         "--port", "0", "--port_file", str(port_file), "--staging_dir", str(folder / "staging"),
     ]  # fmt: skip
-    with running(server, folder / "server.log"), worker_pool(folder) as pool:
+    with running(server, folder / "server.log"), worker_pool(folder, workers_in) as pool:
         wait_for(port_file.is_file, folder / "server.log")
         endpoint = f"localhost:{port_file.read_text().strip()}"
         yield ["--runner=PortableRunner", f"--job_endpoint={endpoint}", *pool.flags]
@@ -48,11 +52,11 @@ class WorkerPool:
 
 
 @contextmanager
-def worker_pool(folder: Path) -> Iterator[WorkerPool]:
+def worker_pool(folder: Path, stands_in: Path | None = None) -> Iterator[WorkerPool]:
     """Beam's external worker pool, with our `python` first on its PATH."""
     port = free_port()
     command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
-    with running(command, folder / "pool.log") as process:
+    with running(command, folder / "pool.log", cwd=stands_in) as process:
         wait_for(lambda: listens(port), folder / "pool.log")
         yield WorkerPool(process.pid, port)
 
@@ -81,7 +85,7 @@ def _build_prism(go: str, cache: Path) -> None:
 
 @contextmanager
 def running(
-    command: list[str], log: Path, settings: Mapping[str, str] | None = None
+    command: list[str], log: Path, settings: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process that runs while the context lasts.
 
@@ -90,7 +94,7 @@ def running(
     """
     with log.open("wb") as file:
         variables = {**environment(), **(settings or {})}
-        process = subprocess.Popen(command, env=variables, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env=variables, cwd=cwd, stdout=file, stderr=subprocess.STDOUT)
         try:
             yield process
         finally:
