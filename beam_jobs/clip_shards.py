@@ -1,14 +1,11 @@
-"""Kept clips into WebDataset shards: planned by hash ranges, numbered in order, each written by one worker.
+"""Kept clips into WebDataset shards, each written by one worker; `beam_jobs.shard_groups` says which lies where."""
 
-Clips that an earlier run placed stay where they are; `beam_jobs.standing` says which, and when all is planned anew.
-"""
-
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsDict, AsSingleton, PCollection, TaggedOutput
+from apache_beam.pvalue import PCollection, TaggedOutput
 
 from beam_jobs.analyze import read_keyframe
 from beam_jobs.cut import read_media
@@ -16,8 +13,9 @@ from beam_jobs.flow import KeptClip
 from beam_jobs.job import CurateJob
 from beam_jobs.metrics import StageMetrics
 from beam_jobs.products import Products
-from beam_jobs.standing import Place, Placed, Standing, standing
-from media.shard_plan import bucket_of, first_indices, num_buckets, padded_bytes, plan_bucket, shard_name
+from beam_jobs.shard_groups import IntoShards, Kind, NamedShard, Sharding
+from beam_jobs.standing import Standing, standing
+from media.shard_plan import padded_bytes
 from media.tar import write_tar
 from schemas.identity import fingerprint
 from schemas.records import clip_row
@@ -25,7 +23,6 @@ from schemas.run import ClipShard
 
 CLIPS = "clips"
 ROWS = "rows"
-NamedShard = tuple[str, list[KeptClip]]
 
 
 def products(job: CurateJob) -> Products:
@@ -43,20 +40,17 @@ def shard_bytes(clip: KeptClip) -> int:
     return padded_bytes(clip.cut.num_bytes if clip.cut else 0, clip.keyframe_bytes, len(clip.sidecar))
 
 
-def plan_clips(bucket: int, clips: Iterable[KeptClip], max_bytes: int) -> tuple[int, list[list[KeptClip]]]:
-    """(bucket, its shards in order)."""
-    by_id = {clip.clip.clip_id: clip for clip in clips}
-    plan = plan_bucket({key: shard_bytes(clip) for key, clip in by_id.items()}, max_bytes)
-    return bucket, [[by_id[key] for key in shard] for shard in plan]
+def sharding(max_bytes: int) -> Sharding:
+    """Any clip may lie in any shard."""
+    return Sharding(_clip_id, shard_bytes, _kind, max_bytes)
 
 
-def number_shards(
-    planned: tuple[int, list[list[KeptClip]]], shards_by_bucket: Mapping[int, int], generation: int
-) -> Iterator[NamedShard]:
-    """(name, clips) of each shard of a bucket: numbered over all buckets of a generation."""
-    bucket, shards = planned
-    first = first_indices(shards_by_bucket)[bucket]
-    yield from ((shard_name(CLIPS, first + index, generation), shard) for index, shard in enumerate(shards))
+def _clip_id(clip: KeptClip) -> str:
+    return clip.clip.clip_id
+
+
+def _kind(clip: KeptClip) -> Kind:
+    return (CLIPS,)
 
 
 def write_clip_shard(name: str, clips: Sequence[KeptClip], job: CurateJob) -> ClipShard:
@@ -99,50 +93,9 @@ class WriteClipShards(beam.PTransform):
         self._job, self._standing = job, standing
 
     def expand(self, clips: PCollection) -> Any:
-        max_bytes, generation = self._job.settings.shards.max_bytes, self._standing.generation
-        shards = []
-        if self._standing.parts:
-            placed: Placed = clips | "Place" >> Place(self._standing, _clip_id, _fits)
-            shards.append(placed.standing | "InOrder" >> beam.MapTuple(_in_order))
-            clips = placed.new
-        buckets = (
-            clips
-            | "Sizes" >> beam.Map(shard_bytes)
-            | "Total" >> beam.CombineGlobally(sum)
-            | "Buckets" >> beam.Map(num_buckets, max_bytes)
-        )
-        planned = (
-            clips
-            | "ByHash" >> beam.Map(_keyed, AsSingleton(buckets)).with_output_types(tuple[int, KeptClip])
-            | "Group" >> beam.GroupByKey()
-            | "Plan" >> beam.Map(_planned, max_bytes)
-        )
-        counts = planned | "Count" >> beam.MapTuple(lambda bucket, shards: (bucket, len(shards)))
-        shards.append(planned | "Number" >> beam.FlatMap(number_shards, AsDict(counts), generation))
         written = (
-            shards
-            | "Shards" >> beam.Flatten()
-            | "Spread" >> beam.Reshuffle()
+            clips
+            | "IntoShards" >> IntoShards(sharding(self._job.settings.shards.max_bytes), self._standing)
             | "Write" >> beam.ParDo(_WriteFn(self._job)).with_outputs(ROWS, main="shards")
         )
         return written["shards"], written[ROWS]
-
-
-def _clip_id(clip: KeptClip) -> str:
-    return clip.clip.clip_id
-
-
-def _fits(clip: KeptClip, name: str) -> bool:
-    return True  # any clip may lie in any shard
-
-
-def _in_order(name: str, clips: Iterable[KeptClip]) -> NamedShard:
-    return name, sorted(clips, key=_clip_id)
-
-
-def _keyed(clip: KeptClip, buckets: int) -> tuple[int, KeptClip]:
-    return bucket_of(clip.clip.clip_id, buckets), clip
-
-
-def _planned(group: tuple[int, Iterable[KeptClip]], max_bytes: int) -> tuple[int, list[list[KeptClip]]]:
-    return plan_clips(group[0], group[1], max_bytes)

@@ -1,12 +1,13 @@
 """Clips that an evaluation set has too: met by content and by hash bands, decided for each clip alone."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from beam_jobs.flow import ENDED, Fork, SourceResult, ended
+from beam_jobs.flow import ForkFound, SourceResult
 from curation.exclusion import Barred, Hit, barred, excluded_verdict, hits, keys_of
 from schemas.records import Clip
 from schemas.states import SourceState
@@ -30,13 +31,7 @@ class DropExcluded(beam.PTransform):
             | "Hits" >> beam.FlatMap(_hits, self._max_bits).with_output_types(tuple[str, Hit])
             | "First" >> beam.CombinePerKey(min)
         )
-        by_id = clips | "ById" >> beam.Map(lambda clip: (clip.clip_id, clip)).with_output_types(tuple[str, Clip])
-        outputs = (
-            {"clips": by_id, "hit": found}
-            | "Join" >> beam.CoGroupByKey()
-            | "Mark" >> beam.FlatMap(_forked, self._max_bits).with_outputs(ENDED, main="alive")
-        )
-        return Fork(outputs["alive"], outputs[ENDED])
+        return clips | ForkFound(found, partial(_mark, self._max_bits))
 
 
 def count_excluded(result: SourceResult) -> list[tuple[str, int]]:
@@ -61,11 +56,5 @@ def _hits(keyed: tuple[str, Mapping[str, Iterable[Any]]], max_bits: float) -> It
         yield from ((clip.clip_id, hit) for hit in hits(clip, met, max_bits))
 
 
-def _forked(keyed: tuple[str, Mapping[str, Iterable[Any]]], max_bits: float) -> Iterator[Any]:
-    group = keyed[1]
-    hit = next(iter(group["hit"]), None)
-    for clip in group["clips"]:
-        if hit is None or clip.verdict is not None:
-            yield clip
-        else:
-            yield ended(clip.with_verdict(excluded_verdict(hit, max_bits)))
+def _mark(max_bits: float, clip: Clip, hit: Hit) -> Clip:
+    return clip if clip.verdict else clip.with_verdict(excluded_verdict(hit, max_bits))

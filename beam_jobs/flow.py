@@ -1,7 +1,8 @@
 """What passes between the steps of the jobs, and how clips fork into those that go on and those that end."""
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
@@ -84,6 +85,34 @@ def fork(clips: PCollection, do_fn: beam.DoFn, label: str) -> Fork:
     """Runs a DoFn that yields clips to go on, and clips with a verdict as `ended(clip)`."""
     outputs = clips | label >> beam.ParDo(do_fn).with_outputs(ENDED, main="alive")
     return Fork(outputs["alive"], outputs[ENDED])
+
+
+class ForkFound(beam.PTransform):
+    """Clips, and what was found of some of them, as (clip_id, found) at most once each → `Fork`.
+
+    Args:
+        mark: (clip, found) → the clip with its verdict; or the clip itself, which goes on.
+    """
+
+    def __init__(self, found: PCollection, mark: Callable[[Clip, Any], Clip]):
+        super().__init__()
+        self._found, self._mark = found, mark
+
+    def expand(self, clips: PCollection) -> Any:  # a Fork
+        by_id = clips | "ById" >> beam.Map(lambda clip: (clip.clip_id, clip)).with_output_types(tuple[str, Clip])
+        outputs = (
+            {"clips": by_id, "found": self._found}
+            | "Join" >> beam.CoGroupByKey()
+            | "Mark" >> beam.FlatMap(_marked, self._mark).with_outputs(ENDED, main="alive")
+        )
+        return Fork(outputs["alive"], outputs[ENDED])
+
+
+def _marked(keyed: tuple[str, Mapping[str, Iterable[Any]]], mark: Callable[[Clip, Any], Clip]) -> Iterator[Any]:
+    found = list(keyed[1]["found"])
+    for clip in keyed[1]["clips"]:
+        judged = mark(clip, found[0]) if found else clip
+        yield clip if judged is clip else ended(judged)
 
 
 def ended(clip: Clip) -> beam.pvalue.TaggedOutput:

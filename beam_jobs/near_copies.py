@@ -1,12 +1,12 @@
 """Near copies: re-encoded, scaled or letterboxed versions of a clip, found by hash bands and settled by one worker."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
-from beam_jobs.flow import ENDED, Fork, ended
+from beam_jobs.flow import ForkFound
 from curation.duplicates import (
     Fingerprinted,
     Quality,
@@ -73,13 +73,7 @@ class DropNearCopies(beam.PTransform):
             | "Gather" >> beam.GroupByKey()
             | "Settle" >> beam.FlatMap(lambda group: settle(group[1])).with_output_types(tuple[str, str])
         )
-        by_id = clips | "ById" >> beam.Map(lambda clip: (clip.clip_id, clip)).with_output_types(tuple[str, Clip])
-        outputs = (
-            {"clips": by_id, "copy_of": copies}
-            | "Join" >> beam.CoGroupByKey()
-            | "Mark" >> beam.FlatMapTuple(_forked).with_outputs(ENDED, main="alive")
-        )
-        return Fork(outputs["alive"], outputs[ENDED])
+        return clips | ForkFound(copies, marked)
 
 
 def _banded(clip: Clip) -> Iterator[tuple[str, Fingerprinted]]:
@@ -89,10 +83,3 @@ def _banded(clip: Clip) -> Iterator[tuple[str, Fingerprinted]]:
 
 def _matched(bucket: tuple[str, Iterable[Fingerprinted]], max_distance: float) -> Iterator[Match]:
     yield from matches(bucket[1], max_distance)
-
-
-def _forked(_: str, group: Mapping[str, Iterable[Any]]) -> Iterator[Any]:
-    copy_of = next(iter(group["copy_of"]), None)
-    for clip in group["clips"]:
-        clip = marked(clip, copy_of)
-        yield ended(clip) if clip.verdict else clip

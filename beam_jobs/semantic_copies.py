@@ -1,12 +1,13 @@
 """Semantic copies: clips whose embeddings agree, found in buckets by hyperplanes and settled by one worker."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, PCollection
 
-from beam_jobs.flow import ENDED, Fork, ended
+from beam_jobs.flow import ForkFound
 from beam_jobs.job import CurateJob
 from beam_jobs.model_stages import embedding_path, read_embedding
 from curation.duplicates import Quality, quality
@@ -68,25 +69,13 @@ class DropSemanticCopies(beam.PTransform):
             | "Gather" >> beam.GroupByKey()
             | "Settle" >> beam.FlatMapTuple(lambda _, found: settle(found)).with_output_types(tuple[str, Any])
         )
-        by_id = clips | "ById" >> beam.Map(lambda clip: (clip.clip_id, clip)).with_output_types(tuple[str, Clip])
-        outputs = (
-            {"clips": by_id, "copy_of": copies}
-            | "Join" >> beam.CoGroupByKey()
-            | "Mark" >> beam.FlatMap(_forked, self._min_cosine).with_outputs(ENDED, main="alive")
-        )
-        return Fork(outputs["alive"], outputs[ENDED])
+        return clips | ForkFound(copies, partial(_mark, self._min_cosine))
 
 
 def _banded(clip: Embedded, bits: int) -> Iterator[tuple[str, Embedded]]:
     yield from ((key, clip) for key in band_keys(clip.vector, bits))
 
 
-def _forked(keyed: tuple[str, Mapping[str, Iterable[Any]]], min_cosine: float) -> Iterator[Any]:
-    group = keyed[1]
-    found = next(iter(group["copy_of"]), None)
-    for clip in group["clips"]:
-        if found is None:
-            yield clip
-        else:
-            copy_of, cosine = found
-            yield ended(clip.with_verdict(semantic_verdict(copy_of, cosine, min_cosine)))
+def _mark(min_cosine: float, clip: Clip, found: tuple[str, float]) -> Clip:
+    copy_of, cosine = found
+    return clip.with_verdict(semantic_verdict(copy_of, cosine, min_cosine))

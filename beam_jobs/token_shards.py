@@ -1,21 +1,21 @@
-"""Token samples into shards: by split, aspect bucket and length, planned by hash ranges, each written by one worker.
+"""Token samples into shards, by split, aspect bucket and length; each written by one worker.
 
-Samples that an earlier run placed stay where they are; `beam_jobs.standing` says which, and when all is planned anew.
+`beam_jobs.shard_groups` says which sample lies where.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsDict, PCollection, TaggedOutput
+from apache_beam.pvalue import PCollection, TaggedOutput
 
 from beam_jobs.metrics import StageMetrics
 from beam_jobs.products import Products
-from beam_jobs.standing import Place, Placed, Standing, standing
+from beam_jobs.shard_groups import IntoShards, Kind, NamedShard, Sharding
+from beam_jobs.standing import Standing, standing
 from beam_jobs.tokens import SampleRef, TokenizeJob, unpack_samples
 from media import storage
-from media.shard_plan import bucket_of, num_buckets, plan_bucket, shard_name
 from schemas.identity import fingerprint
 from schemas.shards import ShardInfo, TokenSample
 from tokenize_shards.quality import ShardQuality
@@ -23,7 +23,6 @@ from tokenize_shards.writer import DATASET_FILE, WrittenShard, write_shard
 
 ROWS = "rows"
 QUALITY = "quality"
-Group = tuple[str, int, int, int, int]  # split, height, width, frames, bucket of the hash
 
 
 @dataclass(frozen=True)
@@ -44,31 +43,21 @@ def standing_samples(job: TokenizeJob) -> Standing:
     return standing(products(job), "samples-*.parquet", "key", job.shown)
 
 
-def kind_of(sample: SampleRef) -> str:
-    """What samples of one shard share: `train/128x224/17`: split, lowest resolution, frames of the window."""
-    return f"{sample.split}/{sample.resolution[0]}x{sample.resolution[1]}/{sample.num_frames}"
+def sharding(max_bytes: int) -> Sharding:
+    """Samples of one shard share split, lowest resolution and frames of the window."""
+    return Sharding(_key, _num_bytes, _kind, max_bytes)
 
 
-def group_of(sample: SampleRef, bytes_by_kind: Mapping[str, int], max_bytes: int) -> Group:
-    """The group whose shards are planned together."""
-    buckets = num_buckets(bytes_by_kind[kind_of(sample)], max_bytes)
-    return (sample.split, *sample.resolution, sample.num_frames, bucket_of(sample.key, buckets))
+def _key(sample: SampleRef) -> str:
+    return sample.key
 
 
-def plan_samples(group: Group, samples: Iterable[SampleRef], max_bytes: int) -> tuple[Group, list[list[SampleRef]]]:
-    """(group, its shards in order)."""
-    by_key = {sample.key: sample for sample in samples}
-    plan = plan_bucket({key: sample.num_bytes for key, sample in by_key.items()}, max_bytes)
-    return group, [[by_key[key] for key in shard] for shard in plan]
+def _num_bytes(sample: SampleRef) -> int:
+    return sample.num_bytes
 
 
-def number_shards(
-    planned: tuple[Group, list[list[SampleRef]]], shards_by_group: Mapping[Group, int], generation: int
-) -> Iterator[tuple[str, list[SampleRef]]]:
-    """(name, samples) of each shard: numbered within split and generation, over the groups in order."""
-    group, shards = planned
-    before = sum(count for other, count in shards_by_group.items() if other[0] == group[0] and other < group)
-    yield from ((shard_name(group[0], before + index, generation), shard) for index, shard in enumerate(shards))
+def _kind(sample: SampleRef) -> Kind:
+    return (sample.split, *sample.resolution, sample.num_frames)
 
 
 def write_token_shard(name: str, samples: Sequence[SampleRef], job: TokenizeJob) -> WrittenShard:
@@ -111,7 +100,7 @@ class _WriteFn(beam.DoFn):
     def __init__(self, job: TokenizeJob):
         self._job, self._metrics = job, StageMetrics("shards")
 
-    def process(self, element: tuple[str, list[SampleRef]]) -> Iterator[Any]:
+    def process(self, element: NamedShard) -> Iterator[Any]:
         with self._metrics.busy():
             written = write_token_shard(*element, self._job)
         self._metrics.done()
@@ -138,49 +127,9 @@ class WriteTokenShards(beam.PTransform):
         self._job, self._standing = job, standing
 
     def expand(self, samples: PCollection) -> Any:  # TokenShards
-        max_bytes, generation = self._job.settings.shards.max_bytes, self._standing.generation
-        shards = []
-        if self._standing.parts:
-            placed: Placed = samples | "Place" >> Place(self._standing, _key, _fits)
-            shards.append(placed.standing | "InOrder" >> beam.MapTuple(_in_order))
-            samples = placed.new
-        sizes = (
-            samples
-            | "Sizes" >> beam.Map(lambda sample: (kind_of(sample), sample.num_bytes)).with_output_types(tuple[str, int])
-            | "Total" >> beam.CombinePerKey(sum)
-        )
-        planned = (
-            samples
-            | "ByGroup" >> beam.Map(_keyed, AsDict(sizes), max_bytes).with_output_types(tuple[Group, SampleRef])
-            | "Group" >> beam.GroupByKey()
-            | "Plan" >> beam.Map(_planned, max_bytes)
-        )
-        counts = planned | "Count" >> beam.MapTuple(lambda group, shards: (group, len(shards)))
-        shards.append(planned | "Number" >> beam.FlatMap(number_shards, AsDict(counts), generation))
         written = (
-            shards
-            | "Shards" >> beam.Flatten()
-            | "Spread" >> beam.Reshuffle()
+            samples
+            | "IntoShards" >> IntoShards(sharding(self._job.settings.shards.max_bytes), self._standing)
             | "Write" >> beam.ParDo(_WriteFn(self._job)).with_outputs(ROWS, QUALITY, main="shards")
         )
         return TokenShards(written["shards"], written[QUALITY], written[ROWS])
-
-
-def _key(sample: SampleRef) -> str:
-    return sample.key
-
-
-def _fits(sample: SampleRef, name: str) -> bool:
-    return name.partition("-")[0] == sample.split
-
-
-def _in_order(name: str, samples: Iterable[SampleRef]) -> tuple[str, list[SampleRef]]:
-    return name, sorted(samples, key=_key)
-
-
-def _keyed(sample: SampleRef, bytes_by_kind: Mapping[str, int], max_bytes: int) -> tuple[Group, SampleRef]:
-    return group_of(sample, bytes_by_kind, max_bytes), sample
-
-
-def _planned(group: tuple[Group, Iterable[SampleRef]], max_bytes: int) -> tuple[Group, list[list[SampleRef]]]:
-    return plan_samples(group[0], group[1], max_bytes)

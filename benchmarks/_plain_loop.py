@@ -14,7 +14,7 @@ from dataclasses import asdict
 from itertools import groupby
 
 from beam_jobs.analyze import analyze_address, read_keyframe
-from beam_jobs.clip_shards import CLIPS, plan_clips, products, shard_bytes, write_clip_shard
+from beam_jobs.clip_shards import CLIPS, products, shard_bytes, sharding, write_clip_shard
 from beam_jobs.copies import content_key, mark_copies
 from beam_jobs.curate_pipeline import CLIP_ORDER, SOURCE_ORDER
 from beam_jobs.curate_run import finish
@@ -81,7 +81,7 @@ def write(results: Sequence[SourceResult], clips: Sequence[Clip | KeptClip], job
     if num_buckets(sum(shard_bytes(clip) for clip in finished), job.settings.shards.max_bytes) > 1:
         raise ValueError("this loop plans one bucket; give it less data or larger shards")
     shards = []
-    for index, group in enumerate(plan_clips(0, finished, job.settings.shards.max_bytes)[1]):
+    for index, group in enumerate(sharding(job.settings.shards.max_bytes).plan((CLIPS, 0), finished)[1]):
         shards.append(write_clip_shard(shard_name(CLIPS, index), group, job))
         rows += [clip_row(clip.clip, shards[-1].name, clip.cut) for clip in group]
     everyone = [clip.clip if isinstance(clip, KeptClip) else clip for clip in clips]

@@ -66,15 +66,6 @@ def plan_bucket(sizes: Mapping[str, int], max_bytes: int) -> list[list[str]]:
     return shards
 
 
-def first_indices(shards_by_bucket: Mapping[int, int]) -> dict[int, int]:
-    """The number of the first shard of each bucket: sums of what the buckets before it have."""
-    first, index = {}, 0
-    for bucket in sorted(shards_by_bucket):
-        first[bucket] = index
-        index += shards_by_bucket[bucket]
-    return first
-
-
 def plan_shards(sizes: Iterable[tuple[str, int]], max_bytes: int) -> list[list[str]]:
     """All shards of a whole set, as the buckets planned apart give them."""
     known = dict(sizes)

@@ -1,6 +1,7 @@
 """The modalities of a sample, one class each: what it makes of the windows of a clip, and what identifies that."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -51,7 +52,36 @@ class Part(Protocol):
         ...
 
 
-class VideoPart:
+class MediaPart:
+    """What the parts share whose codes come from pictures or sound."""
+
+    kind: str
+    settings: TokenizeSettings
+    device: torch.device
+
+    def identity_with(self, **own: Any) -> dict[str, Any]:
+        """What decides the codes besides the clip: what is its own, the device, and the settings of this kind."""
+        common = {"device": self.device.type, "quality": self.settings.quality.every}
+        return {**common, **self.settings.token_settings()[self.kind], **own}
+
+    def content(self, clip: ClipMedia) -> dict[str, Any]:
+        """What of the clip decides these codes."""
+        return clip.content()
+
+
+class WindowPart(MediaPart, ABC):
+    """A part that takes a clip window by window."""
+
+    def encode(self, clip: ClipMedia) -> list[Piece]:
+        """One piece for each window."""
+        return [self.piece(clip, window) for window in clip.windows]
+
+    @abstractmethod
+    def piece(self, clip: ClipMedia, window: Window) -> Piece:
+        """What this part makes of one window."""
+
+
+class VideoPart(MediaPart):
     """Visual codes uint32 (t h w) of each window at each resolution of the clip's bucket."""
 
     kind = "video"
@@ -88,18 +118,8 @@ class VideoPart:
     @property
     def identity(self) -> dict[str, Any]:
         """What decides these codes besides the clip."""
-        return {
-            "tokenizer": self.tokenizer.fingerprint,
-            "device": self.device.type,
-            "quality": self.settings.quality.every,
-            **self.settings.token_settings()["video"],
-            "batch_size": self.batch_size,
-            "precision": self.precision,
-        }
-
-    def content(self, clip: ClipMedia) -> dict[str, Any]:
-        """What of the clip decides these codes."""
-        return clip.content()
+        own = {"batch_size": self.batch_size, "precision": self.precision}
+        return self.identity_with(tokenizer=self.tokenizer.fingerprint, **own)
 
     def encode(self, clip: ClipMedia) -> list[Piece]:
         """One piece for each window."""
@@ -138,7 +158,7 @@ class VideoPart:
         return decode(self.tokenizer, codes_thw, self.device)
 
 
-class AudioPart:
+class AudioPart(WindowPart):
     """Audio codes uint16 (Q T') of the sound beneath each window; (Q, 0) where there is none, or for a still."""
 
     kind = "audio"
@@ -162,22 +182,9 @@ class AudioPart:
     @property
     def identity(self) -> dict[str, Any]:
         """What decides these codes besides the clip."""
-        return {
-            "tokenizer": self.tokenizer.fingerprint,
-            "device": self.device.type,
-            "quality": self.settings.quality.every,
-            **self.settings.token_settings()["audio"],
-        }
+        return self.identity_with(tokenizer=self.tokenizer.fingerprint)
 
-    def content(self, clip: ClipMedia) -> dict[str, Any]:
-        """What of the clip decides these codes."""
-        return clip.content()
-
-    def encode(self, clip: ClipMedia) -> list[Piece]:
-        """One piece for each window."""
-        return [self._piece(clip, window) for window in clip.windows]
-
-    def _piece(self, clip: ClipMedia, window: Window) -> Piece:
+    def piece(self, clip: ClipMedia, window: Window) -> Piece:
         samples = clip.samples(window, window.num_frames / self.settings.video.rate, self.tokenizer.sample_rate_hz)
         if not len(samples):
             return Piece({"audio": np.zeros((self.tokenizer.num_quantizers, 0), np.uint16)})

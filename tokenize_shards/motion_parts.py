@@ -10,7 +10,7 @@ from media.windows import resize_and_crop
 from schemas.shards import TokenizerInfo
 from tokenize_shards.acceleration import batch_size
 from tokenize_shards.clip_media import ClipMedia
-from tokenize_shards.clip_parts import Piece, VideoPart
+from tokenize_shards.clip_parts import Piece, VideoPart, WindowPart
 from tokenize_shards.loading import load_motion_tokenizer
 from tokenize_shards.motion_vectors import DURATION_S, FPS, FRAMES, motion_map
 from tokenize_shards.quality import is_measured, motion_snr_db, psnr_db
@@ -20,7 +20,7 @@ from tokenize_shards.structure import load_structure_encoder, structure_video
 from tokenize_shards.windows import Window
 
 
-class MotionPart:
+class MotionPart(WindowPart):
     """Motion codes uint16 (n,) of each window: those of its first 4 s, then of the next, … (0,) for a still."""
 
     kind = "motion"
@@ -39,23 +39,13 @@ class MotionPart:
     @property
     def identity(self) -> dict[str, Any]:
         """What decides these codes besides the clip."""
-        return {
-            "tokenizer": self.tokenizer.fingerprint,
-            "device": self.device.type,
-            "quality": self.settings.quality.every,
-            **self.settings.token_settings()["motion"],
-            "batch_size": self.batch_size,
-        }
+        return self.identity_with(tokenizer=self.tokenizer.fingerprint, batch_size=self.batch_size)
 
     def content(self, clip: ClipMedia) -> dict[str, Any]:
         """What of the clip decides these codes."""
         return {name: value for name, value in clip.content().items() if name != "sizes"}
 
-    def encode(self, clip: ClipMedia) -> list[Piece]:
-        """One piece for each window."""
-        return [self._piece(clip, window) for window in clip.windows]
-
-    def _piece(self, clip: ClipMedia, window: Window) -> Piece:
+    def piece(self, clip: ClipMedia, window: Window) -> Piece:
         count = 0 if window.still else int(window.num_frames / self.settings.video.rate / DURATION_S)
         if not count:
             return Piece({"motion": np.zeros(0, np.uint16)})
@@ -72,7 +62,7 @@ class MotionPart:
         return motion_map(clip.frames(window, FPS, FRAMES, start_s))
 
 
-class StructurePart:
+class StructurePart(WindowPart):
     """Codes uint32 (t h w) of flow and depth of each window, by the tokenizer of its pictures at the lowest size."""
 
     kind = "structure"
@@ -90,24 +80,14 @@ class StructurePart:
     @property
     def identity(self) -> dict[str, Any]:
         """What decides these codes besides the clip."""
-        return {
-            "encoder": self.encoder.fingerprint,
-            "device": self.device.type,
-            "quality": self.settings.quality.every,
-            **self.settings.token_settings()["structure"],
-            "batch_size": self.video.batch_size,
-            "precision": self.video.precision,
-        }
+        own = {"batch_size": self.video.batch_size, "precision": self.video.precision}
+        return self.identity_with(encoder=self.encoder.fingerprint, **own)
 
     def content(self, clip: ClipMedia) -> dict[str, Any]:
         """What of the clip decides these codes."""
         return {**clip.content(), "sizes": list(clip.sizes[0])}
 
-    def encode(self, clip: ClipMedia) -> list[Piece]:
-        """One piece for each window."""
-        return [self._piece(clip, window) for window in clip.windows]
-
-    def _piece(self, clip: ClipMedia, window: Window) -> Piece:
+    def piece(self, clip: ClipMedia, window: Window) -> Piece:
         frames = clip.frames(window, self.settings.video.rate, window.num_frames)
         video = structure_video(resize_and_crop(frames, *clip.sizes[0]), self.encoder.flow, self.encoder.depth)
         made = self.video

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -171,35 +171,56 @@ def audio_samples(source: ClipSource, sample_rate_hz: int, max_s: float) -> np.n
     return np.concatenate(blocks)[: round(max_s * sample_rate_hz)].clip(-1, 1)
 
 
-def load_video_windows(
-    folder: Path, clips: VideoClips, held_back: Callable[[str], bool]
+def load(
+    sources: Iterable[ClipSource],
+    held_back: Callable[[str], bool],
+    read: Callable[[ClipSource, bool], list[np.ndarray]],
+    max_bytes: int,
+    setting: str = "clips.max_bytes",
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """(training, validation) windows of every clip below `folder`, uint8 (T H W 3).
+    """(training, validation) arrays of all sources. What cannot be decoded is logged and left out.
 
-    Training windows overlap by half. A clip that cannot be decoded is logged and left out.
+    Args:
+        read: (source, whether it is held back) → its arrays.
+        setting: where `max_bytes` comes from, for the error.
 
     Raises:
-        ValueError: no clip is long enough for one window, or the windows would not fit into `clips.max_bytes`.
+        ValueError: together they would take more than `max_bytes`.
     """
     train: list[np.ndarray] = []
     val: list[np.ndarray] = []
     total = 0
-    for source in find_clips(folder, VIDEO_SUFFIXES, clips.include):
+    for source in sources:
         kept = held_back(source.name)
-        overlap = 0 if kept else clips.num_frames // 2
         try:
-            windows = video_windows(source, clips.num_frames, clips.fps, clips.resolution, overlap)
-        except (Rejection, OSError, ValueError) as error:
+            arrays = read(source, kept)
+        except (Rejection, av.FFmpegError, OSError, ValueError) as error:
             log.warning("left out %s: %s", source.name, error)
             continue
-        windows = spread(windows, clips.max_windows)
-        (val if kept else train).extend(windows)
-        total += sum(window.nbytes for window in windows)
-        if total > clips.max_bytes:
+        (val if kept else train).extend(arrays)
+        total += sum(array.nbytes for array in arrays)
+        if total > max_bytes:
             raise ValueError(
-                f"the windows of {folder} take more than {clips.max_bytes >> 20} MiB in memory; "
-                "give fewer clips, a lower clips.resolution, or a larger clips.max_bytes"
+                f"the data up to {source.name} take more than {max_bytes >> 20} MiB in memory; "
+                f"give fewer clips, take less of each, or set a larger {setting}"
             )
+    return train, val
+
+
+def load_video_windows(
+    folder: Path, clips: VideoClips, held_back: Callable[[str], bool]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(training, validation) windows of every clip below `folder`, uint8 (T H W 3); those for training overlap by half.
+
+    Raises:
+        ValueError: no clip is long enough for one window, or the windows would not fit into `clips.max_bytes`.
+    """
+
+    def read(source: ClipSource, kept: bool) -> list[np.ndarray]:
+        overlap = 0 if kept else clips.num_frames // 2
+        return spread(video_windows(source, clips.num_frames, clips.fps, clips.resolution, overlap), clips.max_windows)
+
+    train, val = load(find_clips(folder, VIDEO_SUFFIXES, clips.include), held_back, read, clips.max_bytes)
     if not train:
         raise ValueError(
             f"no clip for training below {folder} has {clips.num_frames} frames at {clips.fps} fps; "
@@ -221,18 +242,15 @@ def load_audio(
     """(training, validation) sounds of every file below `folder`, as int16.
 
     Raises:
-        ValueError: no file has a sound track.
+        ValueError: no file has a sound track, or the sounds would not fit into `sounds.max_bytes`.
     """
-    train: list[np.ndarray] = []
-    val: list[np.ndarray] = []
-    for source in find_clips(folder, AUDIO_SUFFIXES, sounds.include):
-        try:
-            samples = audio_samples(source, sample_rate_hz, sounds.max_s)
-        except (Rejection, av.FFmpegError, OSError, ValueError) as error:
-            log.warning("left out %s: %s", source.name, error)
-            continue
-        if samples is not None and len(samples):
-            (val if held_back(source.name) else train).append(np.round(samples * 32767).astype(np.int16))
+
+    def read(source: ClipSource, kept: bool) -> list[np.ndarray]:
+        samples = audio_samples(source, sample_rate_hz, sounds.max_s)
+        return [] if samples is None or not len(samples) else [np.round(samples * 32767).astype(np.int16)]
+
+    sources = find_clips(folder, AUDIO_SUFFIXES, sounds.include)
+    train, val = load(sources, held_back, read, sounds.max_bytes, "sounds.max_bytes")
     if not train:
         raise ValueError(f"no file for training below {folder} has a sound track")
     return train, val

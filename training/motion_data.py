@@ -1,6 +1,5 @@
 """Motion maps for the motion tokenizer's trainer: from clips, held in memory, with the motion of a camera added."""
 
-import logging
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,12 +9,9 @@ import torch
 from torch import Tensor
 
 from media.windows import FrameReader
-from schemas.states import Rejection
 from tokenize_shards.motion_vectors import FPS, FRAMES, motion_map
-from training.clips_data import VIDEO_SUFFIXES, ClipSource, find_clips
+from training.clips_data import VIDEO_SUFFIXES, ClipSource, find_clips, load
 from training.settings_motion import MotionClips
-
-log = logging.getLogger(__name__)
 
 
 def motion_maps(source: ClipSource, rate: Fraction, hop_s: Fraction, limit: int = 0) -> list[np.ndarray]:
@@ -39,28 +35,16 @@ def motion_maps(source: ClipSource, rate: Fraction, hop_s: Fraction, limit: int 
 def load_motion(
     folder: Path, clips: MotionClips, held_back: Callable[[str], bool]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """(training, validation) motion maps of every clip below `folder`. What cannot be decoded is logged and left out.
+    """(training, validation) motion maps of every clip below `folder`.
 
     Raises:
         ValueError: no clip is long enough, or the maps would not fit into `clips.max_bytes`.
     """
-    train: list[np.ndarray] = []
-    val: list[np.ndarray] = []
-    total = 0
-    for source in find_clips(folder, VIDEO_SUFFIXES, clips.include):
-        kept = held_back(source.name)
-        try:
-            maps = _held_back_maps(source) if kept else _training_maps(source, clips)
-        except (Rejection, OSError, ValueError) as error:
-            log.warning("left out %s: %s", source.name, error)
-            continue
-        (val if kept else train).extend(maps)
-        total += sum(motion.nbytes for motion in maps)
-        if total > clips.max_bytes:
-            raise ValueError(
-                f"the motion of {folder} takes more than {clips.max_bytes >> 20} MiB in memory; "
-                "give fewer clips, fewer clips.rates, or a larger clips.max_bytes"
-            )
+
+    def read(source: ClipSource, kept: bool) -> list[np.ndarray]:
+        return motion_maps(source, FPS, FRAMES / FPS) if kept else _training_maps(source, clips)
+
+    train, val = load(find_clips(folder, VIDEO_SUFFIXES, clips.include), held_back, read, clips.max_bytes)
     if not train:
         raise ValueError(
             f"no clip for training below {folder} has {FRAMES} frames at {max(clips.rates):g} fps; "
@@ -73,10 +57,6 @@ def _training_maps(source: ClipSource, clips: MotionClips) -> list[np.ndarray]:
     rates = [Fraction(rate).limit_denominator(1000) for rate in clips.rates]
     hop_s = Fraction(clips.hop_s).limit_denominator(1000)
     return [motion for rate in rates for motion in motion_maps(source, rate, hop_s, clips.max_stretches)]
-
-
-def _held_back_maps(source: ClipSource) -> list[np.ndarray]:
-    return motion_maps(source, FPS, FRAMES / FPS)
 
 
 def motion_batch(maps: Sequence[np.ndarray], clips: MotionClips, batch_size: int, generator: torch.Generator) -> Tensor:

@@ -218,11 +218,13 @@ class Sounds:
         include: patterns of file names below the data folder; empty takes all.
         duration_s: length of the training stretches, rounded down to a whole number of codes.
         max_s: seconds read of one file.
+        max_bytes: memory for all sounds.
     """
 
     include: list[str] = field(default_factory=list)
     duration_s: float = 1.0
     max_s: float = 600.0
+    max_bytes: int = 8 << 30
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.shard_plan import bucket_of, first_indices, num_buckets, padded_bytes, plan_bucket, plan_shards
+from beam_jobs.shard_groups import number_shards
+from media.shard_plan import bucket_of, num_buckets, padded_bytes, plan_bucket, plan_shards
 
 keys = st.lists(st.integers(0, 10**6), unique=True, max_size=60).map(
     lambda numbers: [hashlib.sha256(str(number).encode()).hexdigest()[:20] for number in numbers]
@@ -46,8 +47,20 @@ def test_buckets_follow_the_bytes() -> None:
     assert [num_buckets(total, 100) for total in (0, 100, 6399, 6400, 64000)] == [1, 1, 1, 2, 20]
 
 
-def test_first_indices() -> None:
-    assert first_indices({4: 2, 1: 3, 7: 1}) == {1: 0, 4: 3, 7: 5}
+@pytest.mark.parametrize(
+    ("group", "generation", "names"),
+    [
+        (("train", 64, 1), 0, ["train-00000.tar", "train-00001.tar", "train-00002.tar"]),
+        (("train", 64, 4), 0, ["train-00003.tar", "train-00004.tar"]),
+        (("train", 128, 0), 2, ["train-g02-00005.tar"]),
+        (("val", 64, 0), 0, ["val-00000.tar"]),
+    ],
+    ids=["first", "after another range", "after another kind", "another prefix"],
+)
+def test_shards_are_numbered_within_their_prefix(group: tuple, generation: int, names: list[str]) -> None:
+    counts = {("train", 64, 4): 2, ("train", 64, 1): 3, ("train", 128, 0): 1, ("val", 64, 0): 1}
+    shards = [[f"sample {number}"] for number in range(counts[group])]
+    assert list(number_shards((group, shards), counts, generation)) == list(zip(names, shards, strict=True))
 
 
 def test_padding() -> None:
