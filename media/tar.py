@@ -4,17 +4,23 @@ import hashlib
 import io
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from media import storage
 
 
-def write_tar(path: str | Path, members: Iterable[tuple[str, bytes]]) -> tuple[int, str]:
+def write_tar(
+    path: str | Path, members: Iterable[tuple[str, bytes]], behind: Callable[[], bytes] | None = None
+) -> tuple[int, str]:
     """Writes an uncompressed tar of (name, bytes) in the order given; returns its size in bytes and its sha256.
 
     Headers say nothing of time, user or machine: mtime 0, uid 0, mode 0644.
+
+    Args:
+        behind: gives what is written behind the end of the tar, where readers of tar do not look; asked when all
+            members are written.
 
     Raises:
         ValueError: a name is absolute, leaves the folder, or comes twice.
@@ -35,6 +41,8 @@ def write_tar(path: str | Path, members: Iterable[tuple[str, bytes]]) -> tuple[i
                         raise ValueError(f"member {name!r} comes twice in {path}")
                     seen.add(name)
                     tar.addfile(_header(name, len(data)), io.BytesIO(data))
+            if behind is not None:
+                writer.write(behind())
         storage.move_file_atomic(temporary, path)
     return writer.num_bytes, writer.digest.hexdigest()
 

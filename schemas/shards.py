@@ -11,6 +11,8 @@ is a zero-length array.
     KEY.motion.npy         uint16 (n,)      motion codes, 135 for every 4 s, where a motion tokenizer ran
     KEY.structure.npy      uint32 (t h w)   visual codes of flow and depth, where that ran
     KEY.json               key, clip_id, source_id, caption, span, window_index, …
+
+Behind the end of the tar stands its index (`schemas.shard_index`), which readers of tar do not see.
 """
 
 import io

@@ -10,6 +10,7 @@ import numpy as np
 
 from media import storage, tar
 from schemas.identity import fingerprint
+from schemas.shard_index import IndexBuilder
 from schemas.shards import DatasetInfo, SampleRow, ShardInfo, TokenizerInfo, TokenSample, encode_sample, npy_bytes
 from schemas.vocabulary import NUM_SPECIAL, Vocabulary
 from tokenize_shards.quality import CodeUse, ShardQuality, problems_of
@@ -70,14 +71,14 @@ def sample_bytes(sample: TokenSample) -> int:
 def write_shard(
     folder: str, name: str, split: str, samples: Iterable[TokenSample], tokenizers: Mapping[str, TokenizerInfo]
 ) -> WrittenShard:
-    """Writes `folder/name` atomically, samples in the order given, checked as they pass.
+    """Writes `folder/name` atomically, samples in the order given, checked as they pass, and their index behind them.
 
     Raises:
         ValueError: no samples, a sample whose members or types are not those of the first, a lowest resolution
             of another aspect bucket, or one key twice.
     """
     rows: list[SampleRow] = []
-    use = CodeUse(tokenizers)
+    use, index = CodeUse(tokenizers), IndexBuilder()
     checked = _checked(samples, name)
     state: dict[str, Any] = {"resolution": None, "problems": []}
 
@@ -87,11 +88,13 @@ def write_shard(
             state["problems"] += problems_of(sample, tokenizers)
             state["resolution"] = state["resolution"] or _resolution(sample)
             rows.append(sample_row(sample, name, split))
-            yield from encode_sample(sample)
+            encoded = encode_sample(sample)
+            index.add(encoded)
+            yield from encoded
         if not rows:
             raise ValueError(f"shard {name} has no samples; plan only shards that have some")
 
-    num_bytes, sha256 = tar.write_tar(storage.join(folder, name), members())
+    num_bytes, sha256 = tar.write_tar(storage.join(folder, name), members(), index.to_bytes)
     lengths = {row.num_frames for row in rows}
     num_frames = lengths.pop() if len(lengths) == 1 else 0
     info = ShardInfo(name, split, len(rows), num_bytes, sha256, state["resolution"], num_frames)

@@ -71,16 +71,17 @@ class BatchPlan:
 
     def _global_batches(self, epoch: int, size: int) -> Iterator[list[int]]:
         waiting: dict[Any, list[int]] = {}
-        for index in self._order(epoch):
-            shapes = self.dataset.shapes(index, self.settings.group_by)
-            bucket = waiting.setdefault(shapes, [])
-            bucket.append(index)
-            if len(bucket) == size:
-                yield waiting.pop(shapes)
+        for indices in self._order(epoch):
+            found = self.dataset.shapes(indices, self.settings.group_by)
+            for index, shapes in zip(indices.tolist(), found, strict=True):
+                bucket = waiting.setdefault(shapes, [])
+                bucket.append(index)
+                if len(bucket) == size:
+                    yield waiting.pop(shapes)
         yield from waiting.values()
 
-    def _order(self, epoch: int) -> Iterator[int]:
-        """Indices of an epoch, shuffled within groups of shards."""
+    def _order(self, epoch: int) -> Iterator[np.ndarray]:
+        """Indices of an epoch by groups of shards, shuffled within each."""
         generator = np.random.default_rng((self.settings.seed, epoch))
         passes = self._passes(generator)
         if self.settings.shuffle:
@@ -90,7 +91,7 @@ class BatchPlan:
             indices = np.concatenate([self._take(one, generator) for one in passes[start : start + step]])
             if self.settings.shuffle:
                 generator.shuffle(indices)
-            yield from indices.tolist()
+            yield indices
 
     def _passes(self, generator: np.random.Generator) -> list[tuple[int, int, float]]:
         """(first index, last index, share of the samples to take) of every reading of a shard in an epoch."""

@@ -162,7 +162,7 @@ def formats_of(dataset: ShardDataset) -> dict[str, Any]:
         grids.setdefault(size, list(sample.arrays["video"].shape))
     found: dict[str, list[int] | None] = {"audio": None, "motion": None}
     for kind in found.keys() & info.tokenizers.keys():
-        shapes = (dataset.shapes(index, (kind,))[0] for index in range(len(dataset)))
+        shapes = (shape for place in dataset.shard_ranges for (shape,) in dataset.shapes(range(*place), (kind,)))
         found[kind] = next((list(shape) for shape in shapes if shape[-1]), None)
     independent = bool(dataset[0].meta.get("independent"))
     return {"num_frames": info.num_frames, "fps": list(info.fps), "grids": grids, "independent": independent, **found}

@@ -111,10 +111,20 @@ class ShardDataset:
         for index in range(len(self)):
             yield self[index]
 
-    def shapes(self, index: int, members: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-        """Shapes of these arrays of a sample, from their headers alone; what batches are grouped by."""
-        shard, position = self._find(index)
-        return tuple(shard.shape(position, member) for member in members)
+    def shapes(self, indices: Sequence[int] | np.ndarray, members: Sequence[str]) -> list[tuple[tuple[int, ...], ...]]:
+        """By sample, the shapes of these arrays, from their headers alone; what batches are grouped by."""
+        where = np.asarray(indices, np.int64)
+        if len(where) and not 0 <= where.min() <= where.max() < len(self):
+            raise IndexError(f"samples {where.min()} to {where.max()} are not all in [0, {len(self)})")
+        numbers = np.searchsorted(self._ends, where, side="right")
+        shapes: list[tuple[tuple[int, ...], ...]] = [()] * len(where)
+        for number in np.unique(numbers).tolist():
+            places = np.flatnonzero(numbers == number)
+            shard, first = self._find(int(where[places[0]]))
+            positions = where[places] - where[places[0]] + first
+            for place, found in zip(places.tolist(), shard.shapes(positions, members), strict=True):
+                shapes[place] = found
+        return shapes
 
     def verify(self) -> None:
         """Reads every shard and raises ValueError for the first whose bytes are not those that were written."""

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import tarfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from media import storage
 from media.tar import write_tar
+from schemas.shard_index import read_index
 from schemas.shards import TokenSample, npy_bytes
 from tests.tokenize_shards.token_samples import TOKENIZERS, make_dataset
 from training.batches import BatchLoader, BatchPlan, BatchSettings
@@ -98,6 +101,74 @@ def test_a_tar_cut_inside_a_member_is_refused(tmp_path: Path) -> None:
         len(Shard(shard))
 
 
+def without_index(shard: Path) -> bytes:
+    """The shard as plain tools would have written it."""
+    data = shard.read_bytes()
+    found = read_index(data[-64:], len(data), str(shard))
+    assert found is not None
+    return data[: found[0]]
+
+
+def test_the_index_says_what_walking_the_tar_says(tmp_path: Path) -> None:
+    made = make_dataset(tmp_path, {"train": [5]})
+    shard = tmp_path / "train-00000.tar"
+    (tmp_path / "plain.tar").write_bytes(without_index(shard))
+    with_index, plain = Shard(shard).index, Shard(tmp_path / "plain.tar").index
+    assert np.array_equal(with_index.table, plain.table)
+    assert (with_index.names, with_index.arrays, with_index.forms) == (plain.names, plain.arrays, plain.forms)
+    positions, members = np.array([4, 0, 0]), ("video", "text", "no-such")
+    assert Shard(shard).shapes(positions, members) == [
+        tuple(made[n].arrays[name].shape if name in made[n].arrays else (0,) for name in members) for n in positions
+    ]
+    with tarfile.open(shard) as tar:
+        assert len(tar.getnames()) == 5 * len(plain.names)
+
+
+def forged(data: bytes, change: Callable[[np.ndarray], None]) -> bytes:
+    """The shard with another table in its index."""
+    start, samples, members = read_index(data[-64:], len(data), "") or (0, 0, 0)
+    table = np.frombuffer(data, "<u4", samples * members * 2, start).reshape(samples, members, 2).copy()
+    change(table)
+    return data[:start] + table.tobytes() + data[start + table.nbytes :]
+
+
+def longer(table: np.ndarray) -> None:
+    table[0, -1, 0] += 1024  # the JSON of the first sample, whose size nothing else tells
+
+
+def other_form(table: np.ndarray) -> None:
+    table[1, 0, 1] = 77
+
+
+def swapped(table: np.ndarray) -> None:
+    table[0, 0, 1] = table[0, -1, 1]
+
+
+@pytest.mark.parametrize("change", [longer, other_form, swapped])
+def test_an_index_of_another_shard_is_refused(tmp_path: Path, change: Callable[[np.ndarray], None]) -> None:
+    make_dataset(tmp_path, {"train": [3]})
+    shard = tmp_path / "train-00000.tar"
+    shard.write_bytes(forged(shard.read_bytes(), change))
+    with pytest.raises(ValueError, match=r"damaged|no shard that Reelmill wrote"):
+        list(ShardDataset(tmp_path))
+
+
+def test_an_index_longer_than_its_file_is_refused(tmp_path: Path) -> None:
+    make_dataset(tmp_path, {"train": [2]})
+    shard = tmp_path / "train-00000.tar"
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-32] + np.array([2**40, 4], "<u8").tobytes() + data[-16:])
+    with pytest.raises(ValueError, match="damaged: its index speaks of 1099511627776 samples"):
+        list(ShardDataset(tmp_path))
+
+
+def test_numbers_that_json_does_not_know_are_read(tmp_path: Path) -> None:
+    array = npy_bytes(np.zeros((1, 2, 2), np.uint32))
+    write_tar(tmp_path / "x.tar", [("a.video.npy", array), ("a.json", b'{"x": NaN, "y": [1, "\xc3\xa4"]}')])
+    meta = Shard(tmp_path / "x.tar").sample(0).meta
+    assert np.isnan(meta["x"]) and meta["y"] == [1, "\u00e4"]
+
+
 def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
     make_dataset(tmp_path, {"train": [2]})
     shard = tmp_path / "train-00000.tar"
@@ -173,7 +244,7 @@ def test_ranks_share_an_epoch_without_overlap(tmp_path: Path) -> None:
     flat = [index for plan in plans for batch in plan for index in batch]
     assert len(flat) == len(set(flat))
     for a, b in zip(*plans, strict=True):
-        assert dataset.shapes(a[0], ("video",)) == dataset.shapes(b[0], ("video",))
+        assert dataset.shapes(a, ("video",)) == dataset.shapes(b, ("video",))
 
 
 def test_weights_repeat_and_thin_out_data_sets(tmp_path: Path) -> None:
