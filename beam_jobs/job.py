@@ -60,15 +60,16 @@ def _placed(settings: CurateSettings, folder: str) -> CurateSettings:
     """The settings with paths that mean the same wherever a worker stands."""
     caption = settings.caption
     if not caption.endpoint:
-        caption = replace(caption, model=placed(caption.model, folder))
+        device = settled(caption.device, settings) if caption.model else caption.device
+        caption = replace(caption, model=placed(caption.model, folder), device=device)
     aesthetic = replace(settings.aesthetic, head=placed(settings.aesthetic.head, folder))
     return replace(
         settings,
         output=storage.absolute(settings.output, folder),
         ffmpeg=placed(settings.ffmpeg, folder),
         caption=caption,
-        clip_score=_clip_model_placed(settings.clip_score, folder),
-        aesthetic=_clip_model_placed(aesthetic, folder),
+        clip_score=_clip_model_placed(settings.clip_score, folder, settings),
+        aesthetic=_clip_model_placed(aesthetic, folder, settings),
         watermark=replace(settings.watermark, model=placed(settings.watermark.model, folder)),
         text=replace(settings.text, model=placed(settings.text.model, folder)),
     )
@@ -77,11 +78,25 @@ def _placed(settings: CurateSettings, folder: str) -> CurateSettings:
 _OfClip = TypeVar("_OfClip", ClipScoreSettings, AestheticSettings)
 
 
-def _clip_model_placed(settings: _OfClip, folder: str) -> _OfClip:
-    model = settings.model
+def _clip_model_placed(settings: _OfClip, folder: str, run: CurateSettings) -> _OfClip:
+    model, device = settings.model, settings.device
+    if model:
+        device = settled(device, run)
     if model and model.startswith("local-dir:"):
         model = "local-dir:" + storage.absolute(model.removeprefix("local-dir:"), folder)
-    return replace(settings, model=model, pretrained=placed(settings.pretrained, folder))
+    return replace(settings, model=model, pretrained=placed(settings.pretrained, folder), device=device)
+
+
+def settled(device: str, settings: CurateSettings) -> str:
+    """A model's device with `auto` made up: the same for all workers, whatever each of them has.
+
+    It is the GPU that the engine is asked for; where it is asked for none, what this machine would take.
+    """
+    from curation.devices import device_kind
+
+    if device != "auto":
+        return device
+    return "cuda" if settings.engine.accelerator else device_kind(device)
 
 
 def placed(name: str | None, folder: str) -> str | None:

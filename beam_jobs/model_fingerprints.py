@@ -100,13 +100,13 @@ def _nsfw(settings: NsfwSettings) -> str:
 
 def _captioner(settings: CaptionSettings) -> str:
     from curation.captions import check_model
-    from curation.devices import pick_device
+    from curation.devices import device_kind
     from curation.weights_identity import weights_fingerprint
 
     check_model(settings.model or "")
     shaping = {name: value for name, value in asdict(settings).items() if name not in {*_NOT_SHAPING, "max_side"}}
     return fingerprint(
-        shaping, weights_fingerprint(settings.model or ""), pick_device(settings.device),
+        shaping, weights_fingerprint(settings.model or ""), device_kind(settings.device),
         code_version("curation.captions", "torch", "transformers"),
     )  # fmt: skip
 

@@ -268,7 +268,7 @@ def on_gpu(device: str) -> bool:
     """Whether a model goes to a GPU, of which all processes share one copy."""
     import torch  # only where a model is about to be loaded
 
-    return device != "cpu" and torch.cuda.is_available()
+    return device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
 
 
 def _captioned(clip: Clip) -> bool:

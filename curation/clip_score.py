@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from curation.devices import pick_device
+from curation.devices import device_kind, pick_device
 from curation.settings_models import ClipScoreSettings
 from curation.weights_identity import weights_fingerprint
 from media.encode import image_from_jpeg
@@ -30,7 +30,7 @@ def clip_model_fingerprint(settings: ClipScoreSettings) -> str:
         model = "local-dir"
     elif Path(weights).is_file():
         weights = weights_fingerprint(weights)
-    device = pick_device(settings.device)
+    device = device_kind(settings.device)
     return fingerprint("open_clip", model, weights, settings.batch_size, device, open_clip.__version__)
 
 

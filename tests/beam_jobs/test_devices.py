@@ -1,0 +1,69 @@
+"""Jobs for GPUs, submitted from a machine that may have none: the device belongs to the workers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from beam_jobs.job import CurateJob
+from beam_jobs.model_stages import on_gpu
+from curation.devices import device_kind, pick_device
+from curation.settings import CURATE
+
+HERE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(scope="module")
+def clip_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tests.curation.tiny_models import save_open_clip
+
+    return f"local-dir:{save_open_clip(tmp_path_factory.mktemp('models') / 'clip')}"
+
+
+def job_of(clip_model: str, folder: Path, *flags: str) -> CurateJob:
+    given = ["--input", "in.csv", "--output", str(folder / "run"), "--clip_score.model", clip_model, *flags]
+    return CurateJob.of(CURATE.parse(given)[0])
+
+
+@pytest.mark.parametrize(
+    ("flags", "device"),
+    [
+        pytest.param([], HERE, id="auto"),
+        pytest.param(["--clip_score.device", "cpu"], "cpu", id="cpu"),
+        pytest.param(["--clip_score.device", "cuda"], "cuda", id="cuda"),
+        pytest.param(["--clip_score.device", "cuda:1"], "cuda:1", id="one-of-many"),
+        pytest.param(["--engine.accelerator", "type:nvidia-l4;count:1"], "cuda", id="auto-where-gpus-are-asked-for"),
+        pytest.param(["--engine.accelerator", "type:x", "--clip_score.device", "cpu"], "cpu", id="cpu-all-the-same"),
+    ],
+)
+def test_all_workers_of_a_job_take_one_kind_of_device(
+    clip_model: str, tmp_path: Path, flags: list[str], device: str
+) -> None:
+    assert job_of(clip_model, tmp_path, *flags).settings.clip_score.device == device
+
+
+def test_results_of_each_kind_of_device_are_kept_apart(clip_model: str, tmp_path: Path) -> None:
+    names = ("auto", HERE, "cuda", "cuda:1", "cpu")
+    found = {
+        name: job_of(clip_model, tmp_path, "--clip_score.device", name).fingerprints["embedding"] for name in names
+    }
+    assert found["cuda"] == found["cuda:1"] != found["cpu"]
+    assert found["auto"] == found[HERE]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_worker_without_the_gpu_says_so(clip_model: str, tmp_path: Path) -> None:
+    from curation.clip_score import ClipPictures
+
+    job = job_of(clip_model, tmp_path, "--clip_score.device", "cuda")
+    with pytest.raises(ValueError, match="device cuda is asked for, but there is no CUDA device here"):
+        ClipPictures(job.settings.clip_score)
+
+
+def test_names_of_devices() -> None:
+    assert [device_kind(name) for name in ("cpu", "cuda", "cuda:3", "auto")] == ["cpu", "cuda", "cuda", HERE]
+    assert pick_device("cpu") == "cpu" and pick_device("auto") == HERE
+    assert on_gpu("cuda:1") and not on_gpu("cpu")
+    for pick in (device_kind, pick_device):
+        with pytest.raises(ValueError, match="device 'gpu' is none; use auto, cpu, cuda or cuda:N"):
+            pick("gpu")
