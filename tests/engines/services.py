@@ -5,8 +5,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class SparkCluster:
 
     def executors(self) -> list[int]:
         """Process ids of the executors that run now, oldest first."""
-        return sorted(pid for pid, line in _command_lines() if _EXECUTOR in line and "java" in line.split(" ")[0])
+        return oldest_first(pid for pid, line in _command_lines() if _EXECUTOR in line and "java" in line.split(" ")[0])
 
 
 @contextmanager
@@ -93,9 +93,20 @@ def loopback() -> dict[str, str]:
 
 
 def children(pid: int) -> list[int]:
-    """Process ids of a process's children, oldest first."""
+    """Process ids of a process's children that run, oldest first."""
     started = (path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))  # by any of its threads
-    return sorted(int(child) for text in started for child in text.split())
+    return oldest_first(int(child) for text in started for child in text.split())
+
+
+def oldest_first(pids: Iterable[int]) -> list[int]:
+    """Those that run, by the time they were started; the ids themselves begin again at 1 now and then."""
+    found = []
+    for pid in pids:
+        with suppress(OSError):  # it has just ended
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            if fields[0] != "Z":
+                found.append((int(fields[19]), pid))
+    return [pid for _, pid in sorted(found)]
 
 
 def _command_lines() -> Iterator[tuple[int, str]]:
