@@ -11,7 +11,8 @@ from rich.console import Console
 from schemas.shards import TokenSample
 from training.batches import BatchLoader, BatchSettings
 from training.lm_train import formats_of, val_loader
-from training.maskgit import MaskGit, MaskGitConfig, MaskGitOutput
+from training.masked_tokens import MaskedOutput
+from training.maskgit import MaskGit, MaskGitConfig
 from training.masking import training_mask
 from training.model_folder import export_model, tokenizer_dicts
 from training.settings import TRAIN_MASKGIT, MaskGitSettings
@@ -46,7 +47,7 @@ class MaskGitObjective:
         drop = (torch.rand(len(codes), generator=generator) < self.settings.drop_text).to(codes.device)
         text, mask = drop_text(text, mask, self.model.empty_text, drop)
         hidden = hidden_tokens(codes, known, generator)
-        output: MaskGitOutput = model.masked_loss(codes, hidden, text, mask)
+        output: MaskedOutput = model.masked_loss(codes, hidden, text, mask)
         kind = "image" if image else "continue" if known else "video"
         return StepLoss(output.loss, codes.numel(), {f"loss_{kind}": float(output.loss.detach())})
 

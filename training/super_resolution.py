@@ -5,25 +5,21 @@ its window, cross-attention to the same window of the low-resolution tokens (hal
 to the text, and an MLP. A code is two factors of 512: their embeddings are added, their two softmaxes share them.
 """
 
-import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PreTrainedModel
-from transformers.configuration_utils import PreTrainedConfig
+from transformers import AutoConfig, AutoModel
 
+from training.masked_tokens import Attention, MaskedOutput, MaskedTokens, MaskedTokensConfig, mlp
 from training.masking import training_mask
 from training.text_condition import drop_text
-from training.visual_tokens import factor_nll, split_codes
 
 Window = tuple[int, int, int]
 
 
-class SuperResolutionConfig(PreTrainedConfig):
+class SuperResolutionConfig(MaskedTokensConfig):
     """Sizes of the model, and which tokenizers made its tokens.
 
     `windows` are (t, h, w) in high-resolution tokens for the vertical, horizontal and temporal layer of a block; 0
@@ -35,26 +31,13 @@ class SuperResolutionConfig(PreTrainedConfig):
 
     width: int = 128
     num_blocks: int = 2
-    num_heads: int = 4
-    mlp_ratio: int = 4
-    factors: list[int] | None = None
     windows: list[list[int]] | None = None
-    text_width: int = 384
-    empty_text_length: int = 1
-    max_latent_frames: int = 32
-    max_grid_side: int = 128
     low_noise: float = 0.2
     drop_text: float = 0.1
     drop_low: float = 0.1
-    initializer_range: float = 0.02
-    tokenizers: dict[str, Any] | None = None
-    formats: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any):
-        self.factors = [512, 512] if self.factors is None else self.factors
         self.windows = [[1, 0, 4], [1, 4, 0], [0, 8, 8]] if self.windows is None else self.windows
-        if self.width % self.num_heads:
-            raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
         if len(self.windows) != 3 or any(len(window) != 3 for window in self.windows):
             raise ValueError(f"windows are {self.windows}; three of (t, h, w) are wanted")
         super().__post_init__(**kwargs)
@@ -73,18 +56,6 @@ class Condition(NamedTuple):
     text: Tensor
     text_mask: Tensor
     use_low: Tensor
-
-
-class SuperResolutionOutput(NamedTuple):
-    """Attributes:
-    loss: mean over masked tokens, nats per token (both factors), with gradient.
-    nll_BN: nats of every token, without gradient.
-    mask_BN: True where a token was hidden.
-    """
-
-    loss: Tensor
-    nll_BN: Tensor
-    mask_BN: Tensor
 
 
 def resolve_window(window: list[int], grid: Window) -> Window:
@@ -108,23 +79,6 @@ def from_windows(x_nSD: Tensor, window: Window, grid: Window) -> Tensor:
     return rearrange(x_nSD, "(b nt nh nw) (t h w) d -> b (nt t) (nh h) (nw w) d", nt=nt, nh=nh, nw=nw, t=t, h=h, w=w)
 
 
-class Attention(nn.Module):
-    """Multi-head attention of x to a context."""
-
-    def __init__(self, width: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.query = nn.Linear(width, width, bias=False)
-        self.key_value = nn.Linear(width, 2 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
-
-    def forward(self, x_BSD: Tensor, context_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
-        q = rearrange(self.query(x_BSD), "b s (n d) -> b n s d", n=self.num_heads)
-        k, v = rearrange(self.key_value(context_BLD), "b l (two n d) -> two b n l d", two=2, n=self.num_heads)
-        mask = None if mask_BL is None else mask_BL[:, None, None, :]
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "b n s d -> b s (n d)"))
-
-
 class Layer(nn.Module):
     """Self-attention in a window, cross-attention to its low-resolution window and to the text, MLP."""
 
@@ -136,9 +90,7 @@ class Layer(nn.Module):
         self.self_attention = Attention(width, config.num_heads)
         self.low_attention = Attention(width, config.num_heads)
         self.text_attention = Attention(width, config.num_heads)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, config.mlp_ratio * width), nn.GELU(), nn.Linear(config.mlp_ratio * width, width)
-        )
+        self.mlp = mlp(config)
 
     def forward(self, x_BthwD: Tensor, low_BthwD: Tensor, text_BLD: Tensor, text_mask_BL: Tensor) -> Tensor:
         grid = _grid(x_BthwD)
@@ -170,76 +122,31 @@ def _grid(x_BthwD: Tensor) -> Window:
     return x_BthwD.shape[1], x_BthwD.shape[2], x_BthwD.shape[3]
 
 
-class TokenGrid(nn.Module):
-    """Embeds a grid of codes: the sum of the factors' embeddings and of learned places along each axis."""
-
-    def __init__(self, factors: Sequence[int], width: int, max_latent_frames: int, max_side: int):
-        super().__init__()
-        self.factors = list(factors)
-        self.tables = nn.ModuleList(nn.Embedding(size, width) for size in self.factors)
-        self.hidden = nn.Parameter(torch.zeros(width))  # stands where a code is hidden
-        self.places = nn.ModuleList(nn.Embedding(size, width) for size in (max_latent_frames, max_side, max_side))
-
-    @property
-    def embeddings(self) -> list[nn.Embedding]:
-        """One table for each factor."""
-        return cast(list[nn.Embedding], list(self.tables))
-
-    def forward(self, codes_Bthw: Tensor, hide_Bthw: Tensor) -> Tensor:
-        """(B t h w D)."""
-        places = cast(list[nn.Embedding], list(self.places))
-        for axis, (size, table) in enumerate(zip(codes_Bthw.shape[1:], places, strict=True)):
-            if size > table.num_embeddings:
-                raise ValueError(f"axis {axis} of the grid has {size} tokens, the model takes {table.num_embeddings}")
-        parts = split_codes(codes_Bthw, self.factors)
-        x = torch.stack([table(part) for table, part in zip(self.embeddings, parts, strict=True)]).sum(dim=0)
-        x = self.hidden.to(x.dtype).where(hide_Bthw[..., None], x)
-        t, h, w = (table.weight[:size] for table, size in zip(places, codes_Bthw.shape[1:], strict=True))
-        return x + t[:, None, None] + h[:, None] + w
-
-
-class SuperResolution(PreTrainedModel):
+class SuperResolution(MaskedTokens):
     """High-resolution codes from low-resolution codes and text."""
 
     config_class = SuperResolutionConfig
     config: SuperResolutionConfig
-    empty_text: Tensor
     base_model_prefix = "super_resolution"
 
     def __init__(self, config: SuperResolutionConfig):
         super().__init__(config)
-        grid = (config.factors or (), config.width, config.max_latent_frames, config.max_grid_side)
-        self.high, self.low = TokenGrid(*grid), TokenGrid(*grid)
-        self.text_projection = nn.Linear(config.text_width, config.width)
+        self.high, self.low = self.token_grid(), self.token_grid()
         self.layers = nn.ModuleList(
             Layer(config, window) for _ in range(config.num_blocks) for window in config.windows or ()
         )
-        self.norm = nn.RMSNorm(config.width, eps=1e-6)
-        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in self.high.factors)
-        self.register_buffer("empty_text", torch.zeros(config.empty_text_length, config.text_width))
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=self.config.initializer_range)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-    @property
-    def codebook_size(self) -> int:
-        return math.prod(self.high.factors)
 
     def forward(self, codes_Bthw: Tensor, hide_Bthw: Tensor, condition: Condition) -> list[Tensor]:
         """Logits (B t h w 512) of each factor; `hide_Bthw` is True where a code is not to be seen."""
         hide_low = (~condition.use_low)[:, None, None, None].expand(condition.low.shape)
         x, low = self.high(codes_Bthw, hide_Bthw), self.low(condition.low, hide_low)
-        text = self.text_projection(condition.text.to(self.text_projection.weight.dtype))
+        text = self.text_states(condition.text)
         for layer in self.layers:
             x = layer(x, low, text, condition.text_mask)
-        x = self.norm(x)
-        return [F.linear(x, table.weight, bias) for table, bias in zip(self.high.embeddings, self.biases, strict=True)]
+        return self.logits(x, self.high)
 
-    def loss(self, codes_Bthw: Tensor, condition: Condition, generator: torch.Generator) -> SuperResolutionOutput:
+    def loss(self, codes_Bthw: Tensor, condition: Condition, generator: torch.Generator) -> MaskedOutput:
         """The training objective: cross-entropy of hidden tokens, with noise on and dropping of the conditions."""
         batch, num_tokens = len(codes_Bthw), codes_Bthw[0].numel()
         mask_BN = training_mask(batch, num_tokens, generator).to(codes_Bthw.device)
@@ -247,11 +154,10 @@ class SuperResolution(PreTrainedModel):
             condition = self.disturb(condition, generator)
         return self.masked_loss(codes_Bthw, condition, mask_BN)
 
-    def masked_loss(self, codes_Bthw: Tensor, condition: Condition, mask_BN: Tensor) -> SuperResolutionOutput:
+    def masked_loss(self, codes_Bthw: Tensor, condition: Condition, mask_BN: Tensor) -> MaskedOutput:
         """Cross-entropy of the tokens that `mask_BN` hides."""
         logits = self(codes_Bthw, mask_BN.view(codes_Bthw.shape), condition)
-        nll_BN = factor_nll(logits, codes_Bthw, self.high.factors)
-        return SuperResolutionOutput((nll_BN * mask_BN).sum() / mask_BN.sum(), nll_BN.detach(), mask_BN)
+        return self.hidden_loss(logits, codes_Bthw, mask_BN)
 
     def disturb(self, condition: Condition, generator: torch.Generator) -> Condition:
         """Replaces a random share (up to `low_noise`) of the low-resolution codes by random ones, and drops the

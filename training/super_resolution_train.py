@@ -10,10 +10,11 @@ from rich.console import Console
 
 from schemas.shards import TokenSample
 from training.batches import BatchLoader, BatchSettings
+from training.masked_tokens import MaskedOutput
 from training.model_folder import export_model, tokenizer_dicts
 from training.settings import TRAIN_SUPER_RESOLUTION, SuperResolutionSettings
 from training.shards import ShardDataset
-from training.super_resolution import Condition, SuperResolution, SuperResolutionConfig, SuperResolutionOutput
+from training.super_resolution import Condition, SuperResolution, SuperResolutionConfig
 from training.text_condition import pad_text
 from training.trainer_loop import StepLoss, Trainer, make_fabric
 
@@ -56,7 +57,7 @@ class SuperResolutionObjective:
     def loss(self, model: Any, samples: list[TokenSample], step: int, micro_step: int) -> StepLoss:
         codes, condition = self.inputs(samples)
         generator = step_generator(self.settings.seed, step, micro_step, self.rank)
-        output: SuperResolutionOutput = model.loss(codes, condition, generator)
+        output: MaskedOutput = model.loss(codes, condition, generator)
         return StepLoss(output.loss, codes.numel(), {"masked": float(output.mask_BN.float().mean())})
 
     def evaluate(self, model: Any) -> dict[str, float]:
