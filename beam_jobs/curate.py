@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from beam_jobs.job import CurateJob, versions
+from beam_jobs.job import CurateJob, model_devices, versions
 from beam_jobs.run_lock import only_run
 from beam_jobs.unchanged import key_of, unchanged
 from curation.manifest import read_sources
@@ -60,7 +60,8 @@ def _options(flags: Sequence[str], settings: CurateSettings, sources: Sequence[S
     from beam_jobs.runner import beam_options
 
     options = beam_options(flags, len(sources))
-    check_engine(options, {"input": first_local(source.uri for source in sources), "output": settings.output})
+    places = {"input": first_local(source.uri for source in sources), "output": settings.output}
+    check_engine(options, places, model_devices(settings))
     return options
 
 

@@ -29,11 +29,14 @@ _BUILD = "build one with `make job-server ENGINE={engine}` and name it with --{e
 _GUIDE = "docs/running-at-scale.md"
 
 
-def check_engine(options: PipelineOptions, places: Mapping[str, str | None]) -> None:
-    """Nothing, if the engine is there and its workers can see these places.
+def check_engine(
+    options: PipelineOptions, places: Mapping[str, str | None], devices: Iterable[str | None] = ()
+) -> None:
+    """Nothing, if the engine is there, its workers can see these places, and those of this machine have the devices.
 
     Args:
         places: what must be seen by every worker, by what it is, e.g. {"output": "s3://bucket/run"}; None is skipped.
+        devices: what models are to run on; None is any.
 
     Raises:
         ValueError, FileNotFoundError: it cannot run so; names the flag, what is allowed and the fix.
@@ -49,6 +52,8 @@ def check_engine(options: PipelineOptions, places: Mapping[str, str | None]) -> 
     if engine == "dataflow" or any(not _is_here(address) for address in addresses.values()):
         _check_visible(places, engine)
         _check_environment(options, engine)
+    elif not addresses:
+        _check_devices(devices)
 
 
 def engine_of(options: PipelineOptions) -> str:
@@ -111,6 +116,15 @@ def _check_visible(places: Mapping[str, str | None], engine: str) -> None:
                 f"{what} is {path}, a place of this machine, which the workers of {engine} do not see; use an object "
                 f"store (gs://, s3://, hdfs://), or say file://{whole} if every worker has that folder mounted"
             )
+
+
+def _check_devices(devices: Iterable[str | None]) -> None:
+    """Raises ValueError where this machine, which is to do the work, lacks one of them."""
+    for device in devices:
+        if device is not None and device not in ("cpu", "auto"):
+            from curation.devices import pick_device  # torch is imported only where a GPU is asked for
+
+            pick_device(device)
 
 
 def _check_environment(options: PipelineOptions, engine: str) -> None:

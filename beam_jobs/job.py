@@ -87,6 +87,17 @@ def _clip_model_placed(settings: _OfClip, folder: str, run: CurateSettings) -> _
     return replace(settings, model=model, pretrained=placed(settings.pretrained, folder), device=device)
 
 
+def model_devices(settings: CurateSettings) -> list[str]:
+    """Devices of the models that are to run."""
+    caption, clip_score, aesthetic = settings.caption, settings.clip_score, settings.aesthetic
+    wanted = (
+        (caption.device, caption.model and not caption.endpoint),
+        (clip_score.device, clip_score.model),
+        (aesthetic.device, aesthetic.head and aesthetic.model),
+    )
+    return [device for device, runs in wanted if runs]
+
+
 def settled(device: str, settings: CurateSettings) -> str:
     """A model's device with `auto` made up: the same for all workers, whatever each of them has.
 

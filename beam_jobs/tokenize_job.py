@@ -43,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
     """
     settings, flags = TOKENIZE.parse(argv)
     flags = [*settings.engine.as_flags(), *flags]
-    check_engine(beam_options(flags, 1), {"input": settings.input, "output": settings.output})
+    places = {"input": settings.input, "output": settings.output}
+    check_engine(beam_options(flags, 1), places, [settings.device])
     prepared = prepare(settings)
     options = beam_options(flags, prepared.inputs.num_items)
     output = prepared.job.settings.output

@@ -26,6 +26,7 @@ from media import storage
 from media.commandline import settings_dict
 from schemas.arrow import SAMPLES_SCHEMA, TOKENIZED_SCHEMA
 from schemas.identity import fingerprint
+from tokenize_shards.base import default_device
 from tokenize_shards.encode_clip import ClipTokenizer
 from tokenize_shards.settings import TokenizeSettings
 from tokenize_shards.writer import TOKEN_COUNTS
@@ -53,8 +54,9 @@ def prepare(settings: TokenizeSettings) -> Prepared:
         FileNotFoundError: the input is no finished run, and has no images.
         ValueError: a tokenizer or a setting does not fit.
     """
-    tokenizer = ClipTokenizer(settings)  # by the names as given, which `dataset.json` keeps
     shown = {name: value for name, value in settings_dict(settings).items() if name not in _ELSEWHERE}
+    settings = replace(settings, device=_settled(settings))
+    tokenizer = ClipTokenizer(settings, elsewhere=True)  # by the names as given, which `dataset.json` keeps
     given, here = settings.input, str(Path.cwd())
     settings = _placed(settings, here)
     units = Units.of(settings.output)
@@ -62,6 +64,13 @@ def prepare(settings: TokenizeSettings) -> Prepared:
     code = code_version("tokenize_shards.encode_clip", *_LIBRARIES)
     job = TokenizeJob(settings, units, fingerprint(tokenizer.fingerprint, code), tokenizer.tokenizers, shown, here)
     return Prepared(job, inputs, tokenizer.empty_caption)
+
+
+def _settled(settings: TokenizeSettings) -> str:
+    """The device, the same for all workers, whatever each of them has: the GPU that the engine is asked for, too."""
+    if settings.device is None and settings.engine.accelerator:
+        return "cuda"
+    return str(default_device(settings.device))
 
 
 def find_inputs(given: str, settings: TokenizeSettings, units: Units, folder: str) -> Inputs:

@@ -161,3 +161,19 @@ def default_device(device: str | torch.device | None = None) -> torch.device:
     if device is not None:
         return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_here(device: torch.device, elsewhere: bool) -> torch.device:
+    """Where models of a device are put on this machine.
+
+    Args:
+        elsewhere: whether the device is another machine's; where this one lacks it, the CPU stands in.
+
+    Raises:
+        ValueError: the device is to be here and is not.
+    """
+    if device.type != "cuda" or torch.cuda.is_available():
+        return device
+    if not elsewhere:
+        raise ValueError(f"device {device} is asked for, but there is no CUDA device here; leave it out, or say cpu")
+    return torch.device("cpu")

@@ -86,9 +86,9 @@ class VideoPart(MediaPart):
 
     kind = "video"
 
-    def __init__(self, settings: TokenizeSettings, device: torch.device):
-        self.tokenizer = load_video_tokenizer(settings.video.tokenizer, device=device)
-        self.settings, self.device = settings, device
+    def __init__(self, settings: TokenizeSettings, device: torch.device, place: torch.device):
+        self.tokenizer = load_video_tokenizer(settings.video.tokenizer, device=place)
+        self.settings, self.device, self.place = settings, device, place
         self.batch_size = batch_size(settings.video, device)
         self.precision = precision_of(settings.video, device)
         if settings.video.compile:
@@ -163,8 +163,8 @@ class AudioPart(WindowPart):
 
     kind = "audio"
 
-    def __init__(self, name: str, settings: TokenizeSettings, device: torch.device):
-        self.name, self.tokenizer = name, load_audio_tokenizer(name, device=device)
+    def __init__(self, name: str, settings: TokenizeSettings, device: torch.device, place: torch.device):
+        self.name, self.tokenizer = name, load_audio_tokenizer(name, device=place)
         self.settings, self.device = settings, device
 
     @property
@@ -201,8 +201,8 @@ class TextPart:
 
     kind = "text"
 
-    def __init__(self, name: str, settings: TokenizeSettings, device: torch.device):
-        self.name, self.encoder = name, load_text_encoder(name, device=device, max_tokens=settings.text.max_tokens)
+    def __init__(self, name: str, settings: TokenizeSettings, device: torch.device, place: torch.device):
+        self.name, self.encoder = name, load_text_encoder(name, device=place, max_tokens=settings.text.max_tokens)
         self.settings, self.device = settings, device
 
     @property

@@ -20,7 +20,7 @@ from media.probe import probe
 from schemas.identity import fingerprint
 from schemas.shards import TokenizerInfo, TokenSample
 from schemas.states import Rejection
-from tokenize_shards.base import default_device
+from tokenize_shards.base import default_device, device_here
 from tokenize_shards.clip_media import ClipMedia
 from tokenize_shards.clip_parts import AudioPart, Part, Piece, TextPart, VideoPart, pack_pieces, unpack_pieces
 from tokenize_shards.motion_parts import MotionPart, StructurePart
@@ -45,22 +45,26 @@ class ClipTokenizer:
     Args:
         settings: the run's settings; only those that decide tokens matter here.
         store: keeps finished parts; None: nothing is kept.
+        elsewhere: the clips are encoded on other machines, which may have a device that this one lacks; here the
+            tokenizers only say who they are.
 
     Raises:
-        ValueError: a tokenizer cannot be loaded, or cannot take the windows or resolutions asked for.
+        ValueError: the device is not here, or a tokenizer cannot be loaded, or cannot take the windows or resolutions
+            asked for.
     """
 
-    def __init__(self, settings: TokenizeSettings, store: PartStore | None = None):
+    def __init__(self, settings: TokenizeSettings, store: PartStore | None = None, elsewhere: bool = False):
         self.settings, self.store = settings, store
         device = default_device(settings.device)
-        self.video = VideoPart(settings, device)
+        place = device_here(device, elsewhere)
+        self.video = VideoPart(settings, device, place)
         sound, encoder, motion = settings.audio.tokenizer, settings.text.encoder, settings.motion.tokenizer
-        text = TextPart(encoder, settings, device) if encoder is not None else None
+        text = TextPart(encoder, settings, device, place) if encoder is not None else None
         parts: tuple[Part | None, ...] = (
             self.video,
-            AudioPart(sound, settings, device) if sound is not None else None,
+            AudioPart(sound, settings, device, place) if sound is not None else None,
             text,
-            MotionPart(motion, settings, device) if motion is not None else None,
+            MotionPart(motion, settings, device, place) if motion is not None else None,
             StructurePart(self.video) if settings.structure.enabled else None,
         )
         self.parts = [part for part in parts if part is not None]

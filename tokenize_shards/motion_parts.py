@@ -25,8 +25,8 @@ class MotionPart(WindowPart):
 
     kind = "motion"
 
-    def __init__(self, name: str, settings: TokenizeSettings, device: torch.device):
-        self.name, self.tokenizer = name, load_motion_tokenizer(name, device=device)
+    def __init__(self, name: str, settings: TokenizeSettings, device: torch.device, place: torch.device):
+        self.name, self.tokenizer = name, load_motion_tokenizer(name, device=place)
         self.settings, self.device = settings, device
         self.batch_size = batch_size(settings.video, device)
 
@@ -70,7 +70,7 @@ class StructurePart(WindowPart):
     def __init__(self, video: VideoPart):
         self.video, self.settings, self.device = video, video.settings, video.device
         wanted = self.settings.structure
-        self.encoder = load_structure_encoder(video.tokenizer, wanted.flow, wanted.depth, self.device)
+        self.encoder = load_structure_encoder(video.tokenizer, wanted.flow, wanted.depth, video.place)
 
     @property
     def info(self) -> TokenizerInfo:

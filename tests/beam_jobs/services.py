@@ -77,7 +77,10 @@ def prism_binary() -> Path:
 
 def _build_prism(go: str, cache: Path) -> None:
     settings = {**os.environ, "GOBIN": str(cache)}
-    built = subprocess.run([go, "install", _PRISM], env=settings, capture_output=True, text=True, timeout=580)
+    try:
+        built = subprocess.run([go, "install", _PRISM], env=settings, capture_output=True, text=True, timeout=400)
+    except subprocess.TimeoutExpired:
+        pytest.skip("Go did not build Prism within 400 s; name one with REELMILL_PRISM")
     if built.returncode:
         why = re.sub(r"https?://[^ ]+", "…", built.stderr.strip())
         pytest.skip(f"Go could not build Prism: {why[-200:]}")
