@@ -15,9 +15,9 @@ from tests.beam_jobs.runs import command, environment, tree
 from tests.beam_jobs.services import WorkerPool, worker_pool
 from tests.engines.services import JVM, SparkCluster, children, loopback, spark_cluster
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(2700)
 ENGINES = ("spark", "flink")
-_PATIENCE_S = 800.0
+_PATIENCE_S = 1200.0
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ def test_a_killed_worker_changes_no_byte(
     assert tree(tmp_path / "run") == tree(curated)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["flink"], indirect=True)
 def test_where_flink_gives_a_job_up_the_same_command_ends_it_with_the_same_bytes(
     engine: Engine, inputs: Path, curated: Path, tmp_path: Path
