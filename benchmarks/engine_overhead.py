@@ -3,7 +3,8 @@
     make job-server ENGINE=spark && make job-server ENGINE=flink
     python -m benchmarks.engine_overhead --counts 20 100
 
-Processor time is that of all processes, Java's among them. An engine whose job server is not built is left out.
+Processor time is that of all processes, Java's too. An engine whose job server is not built is left out; one that
+lies elsewhere is named by REELMILL_SPARK_JAR, REELMILL_FLINK_JAR, as in the tests.
 """
 
 import argparse
@@ -23,15 +24,11 @@ def engines() -> dict[str, list[str]]:
     """By name, the flags with which a job runs there."""
     found = {"one process": ["--direct_num_workers=1", "--direct_running_mode=in_memory"]}
     for engine, master in (("spark", "--spark_master_url=local[2]"), ("flink", "--flink_master=[local]")):
-        jar = JOB_SERVERS / engine / "job-server.jar"
+        jar = Path(os.environ.get(f"REELMILL_{engine.upper()}_JAR") or JOB_SERVERS / engine / "job-server.jar")
         if jar.is_file():
             found[engine] = [
-                "--config",
-                engine,
-                master,
-                f"--{engine}_job_server_jar={jar}",
-                "--job_server_jvm_properties=-Xmx1g",
-            ]
+                "--config", engine, master, f"--{engine}_job_server_jar={jar}", "--job_server_jvm_properties=-Xmx1g",
+            ]  # fmt: skip
         else:
             print(f"{engine} is left out: no {jar}; make job-server ENGINE={engine}", file=sys.stderr)
     return found
