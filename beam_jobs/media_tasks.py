@@ -12,7 +12,6 @@ from curation.settings import CurateSettings
 from curation.stills import jpegs_of
 from media.cut import cut_clips
 from media.fetch import LocalMedia
-from media.ffmpeg import ffmpeg_path
 from media.probe import probe
 from schemas.records import Clip, Source, Verdict
 from schemas.states import Rejection
@@ -39,7 +38,7 @@ def _cut(arguments: dict[str, Any]) -> Reply:
     clips = [from_plain(Clip, clip) for clip in arguments["clips"]]
     settings, path = from_plain(CurateSettings, arguments["settings"]), arguments["path"]
     cuts = cut_clips(
-        path, clips, arguments["folder"], settings.clips.cut, probe(path), ffmpeg_path(settings.ffmpeg),
+        path, clips, arguments["folder"], settings.clips.cut, probe(path), settings.ffmpeg,
         settings.clips.crop_letterbox,
     )  # fmt: skip
     return ["done", [[cut.reason, cut.detail] if isinstance(cut, Rejection) else plain(cut) for cut in cuts]], []

@@ -12,7 +12,7 @@ import numpy as np
 from av.container import InputContainer
 
 from media.containers import audio_stream, open_container, time_base_of
-from media.decode import Seconds
+from media.raw_frames import Seconds
 from schemas.states import Rejection
 
 _PREROLL_S = Fraction(1)  # decoders need packets before the first sample that counts (AAC 1, Opus 80 ms)

@@ -18,9 +18,10 @@ import cv2
 import numpy as np
 
 from media.containers import open_container, time_base_of, video_stream
-from media.decode import Frame, Seconds, decode_frames
+from media.decode import Frame, decode_frames
 from media.decord_module import decord
 from media.normalize import Normalization, normalization_of
+from media.raw_frames import Seconds
 from schemas.states import Rejection
 
 log = logging.getLogger(__name__)
