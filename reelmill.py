@@ -156,6 +156,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     # Beam without the extras of Google's cloud warns about BigQuery, which no job of ours uses.
     logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
+    if os.environ.get("REELMILL_DEBUG") != "1":
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs the whole traceback of what it then raises
     return _run(argv)
 
 

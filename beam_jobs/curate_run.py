@@ -85,7 +85,8 @@ def run_job(
     pipeline = beam.Pipeline(options=options)
     curate_pipeline.build(pipeline, job, parts, standing, excluded_parts)
     with Progress(job.units, {"analyze": len(sources) + len(excluded)}):
-        return counters(run(pipeline))
+        result = run(pipeline)
+    return {} if is_dry_run(options) else counters(result)
 
 
 def finish(job: CurateJob, counts: Mapping[str, int], num_inputs: int, wall_s: float) -> int:

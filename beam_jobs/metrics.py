@@ -60,7 +60,8 @@ def counters(result: Any) -> dict[str, int]:
     try:
         found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
     except Exception:  # a runner without metrics must not fail a run that is done
-        logger.warning("this runner gives no metrics; timings.json will have no stages", exc_info=True)
+        logger.warning("this runner gives no metrics; timings.json will have no stages")
+        logger.debug("no metrics", exc_info=True)
         return {}
     totals: dict[str, int] = {}
     for counter in found:

@@ -79,7 +79,8 @@ def run_job(prepared: Prepared, options: PipelineOptions) -> dict[str, int]:
     pipeline = beam.Pipeline(options=options)
     build(pipeline, prepared, standing)
     with Progress(job.units, {"tokenize": prepared.inputs.num_items}):
-        return counters(run(pipeline))
+        result = run(pipeline)
+    return {} if is_dry_run(options) else counters(result)
 
 
 def check_conservation(sums: Mapping[str, int], num_clips: int) -> None:
