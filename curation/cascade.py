@@ -1,17 +1,21 @@
-"""Shot boundaries by a cascade: what cannot be a transition is passed over, a small network judges the rest."""
+"""Shot boundaries by a cascade: what cannot be a transition is passed over, a small network judges the rest.
+
+Where the small network is not sure, TransNetV2 is asked.
+"""
 
 from itertools import groupby
 
 import cv2
 import numpy as np
 
+from curation import transnet
+from curation.second_opinion import SecondOpinion
 from curation.transition_network import HEIGHT, WEIGHTS_DIR, WIDTH, load, probabilities
-from curation.transnet import boundaries_from
 from curation.weights_identity import weights_fingerprint
 
 LAG = 24  # frames; two scenes meet within any stretch of this length that holds a transition's middle
 DOUBT = 2.0  # grey levels between frames LAG apart; below it no scene has given way to another
-BLOCK, MOST_BLOCKS = 64, 3  # frames that are judged or passed over together; blocks in one window of the network
+BLOCK, MOST_BLOCKS = 64, 5  # frames that are judged or passed over together; blocks in one window of the network
 MARGIN = 32  # frames the network sees, and does not judge, on either side
 EXTENT_THRESHOLD = 0.5  # of the head that marks every frame of a transition
 
@@ -20,8 +24,8 @@ class CascadeDetector:
     """Boundaries where the transition network's middle head passes the threshold; its other head gives their extent.
 
     Blocks of 64 frames in which no frame differs from the one 24 before it, as where a standing camera sees little
-    happen, are passed over. What the network sees depends on the frames alone. At most 350 frames of 27 × 48 are
-    held, with two probabilities for each frame seen.
+    happen, are passed over. TransNetV2 takes the network's place where that is not sure. What either sees depends on
+    the frames alone. At most 1,000 frames of 27 × 48 are held (4 MB), with two probabilities for each frame seen.
     """
 
     def __init__(self, threshold: float = 0.5):
@@ -30,15 +34,15 @@ class CascadeDetector:
         self._first = 0  # index of the first frame held
         self._doubted: list[bool] = []  # block by block
         self._judged = 0  # blocks whose probabilities are known
-        self._middle: list[np.ndarray] = []
-        self._extent: list[np.ndarray] = []
+        self._middle = self._extent = np.zeros(0, np.float32)
+        self._second = SecondOpinion()
         self._num_frames = 0
-        load()  # missing weights are a broken installation: say so before any work
+        load(), transnet.weights_path()  # missing weights are a broken installation: say so before any work
 
     @staticmethod
     def fingerprint() -> str:
-        """Of the weights."""
-        return weights_fingerprint(str(WEIGHTS_DIR))
+        """Of the weights of both networks."""
+        return f"{weights_fingerprint(str(WEIGHTS_DIR))} {transnet.TransNetDetector.fingerprint()}"
 
     def push(self, image: np.ndarray) -> None:
         self._held.append(_small(image))
@@ -57,29 +61,36 @@ class CascadeDetector:
             self._judge(min(self._judged + MOST_BLOCKS, len(self._doubted)))
         if not self._num_frames:
             return []
-        middle, extent = np.concatenate(self._middle), np.concatenate(self._extent)
-        found = boundaries_from(middle, extent, self._threshold, EXTENT_THRESHOLD)
+        self._second.follow(self._middle, self._frame_at, whole=True)
+        middle, extent = self._middle.copy(), self._extent.copy()
+        self._second.give(middle, extent)
+        found = transnet.boundaries_from(middle, extent, self._threshold, EXTENT_THRESHOLD)
         return [part for first, last in found for part in split_at_valleys(middle, first, last, self._threshold)]
 
     def _differs(self, index: int) -> bool:
         before = self._held[max(index - LAG, 0) - self._first]
         return cv2.norm(before, self._held[-1], cv2.NORM_L1) > DOUBT * before.size
 
+    def _frame_at(self, index: int) -> np.ndarray:
+        return self._held[min(max(index, 0), self._num_frames - 1) - self._first]
+
     def _judge(self, end: int) -> None:
-        """Probabilities of all blocks before `end`; frames that no later window needs are let go."""
+        """Probabilities of all blocks before `end`; frames that are not needed any more are let go."""
+        middle, extent = [self._middle], [self._extent]
         for doubted, blocks in groupby(range(self._judged, end), key=self._doubted.__getitem__):
             run = list(blocks)
             first, last = run[0] * BLOCK, min((run[-1] + 1) * BLOCK, self._num_frames)
             if doubted:
-                around = range(first - MARGIN, last + MARGIN)
-                window = [self._held[min(max(index, 0), self._num_frames - 1) - self._first] for index in around]
-                middle, extent = (found[MARGIN:-MARGIN] for found in probabilities(window))
+                window = [self._frame_at(index) for index in range(first - MARGIN, last + MARGIN)]
+                both = tuple(found[MARGIN:-MARGIN] for found in probabilities(window))
             else:
-                middle = extent = np.zeros(last - first, np.float32)
-            self._middle.append(middle)
-            self._extent.append(extent)
+                both = (np.zeros(last - first, np.float32),) * 2
+            middle.append(both[0])
+            extent.append(both[1])
         self._judged = end
-        needed = max(min(end * BLOCK, self._num_frames) - MARGIN, 0)
+        self._middle, self._extent = np.concatenate(middle), np.concatenate(extent)
+        self._second.follow(self._middle, self._frame_at, whole=False)
+        needed = min(self._second.oldest_needed, max(min(end * BLOCK, self._num_frames) - MARGIN, 0))
         del self._held[: needed - self._first]
         self._first = needed
 

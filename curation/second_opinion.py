@@ -1,0 +1,98 @@
+"""Where the cascade's small network is not sure, and what TransNetV2 says there."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from curation import transnet
+
+# Chosen on plain cuts, dissolves and fades between clips held back from training (31,706 frames, 540 transitions). All
+# that was in doubt there TransNetV2 told apart: transitions gave 0.58 and more, others 0.00. `UNSURE` is as low as lets
+# it see no more than one frame in ten; the faintest transition that it saw there had a peak of 0.05.
+UNSURE, SURE = 0.01, 0.85  # of the middle head: below, nothing is there; a peak above is taken as it is
+GAP = 2  # frames below `UNSURE` that do not part one doubt from the next
+PAD = 4  # frames around a doubt that are judged anew with it: a peak need not lie where the small network saw it
+# TransNetV2's other head begins late: at 0.5 it left out 2 frames of a third of those transitions, at 0.1 of none.
+EXTENT_THRESHOLD = 0.1
+EDGE = (
+    12  # frames beyond `PAD` in which it is believed about the extent: of a dissolve the middle alone may be in doubt
+)
+# TransNetV2 costs two hundred times as much as the small network, and a doubt in footage that is seldom cut is nearly
+# always something that moves. So it is asked only where at least so many sure transitions lie among so many frames.
+FEWEST_SURE, AROUND = 4, 512
+Stretch = tuple[int, int]  # frames [first, last)
+FrameAt = Callable[[int], np.ndarray]  # the frame (27 48 3) uint8 of an index; beyond either end the first or last
+
+
+class SecondOpinion:
+    """Follows the small network's middle head and asks TransNetV2 about doubts in densely edited footage.
+
+    A doubt is a stretch above `UNSURE` without a peak of `SURE`. It is dealt with once the frames around it are judged.
+    """
+
+    def __init__(self) -> None:
+        self._opinions: list[tuple[int, np.ndarray, np.ndarray, list[Stretch]]] = []  # first frame, heads, doubts
+        self._settled = 0  # doubts that begin before this frame have been dealt with
+
+    @property
+    def oldest_needed(self) -> int:
+        """Index of the first frame that may still be looked at."""
+        return max(self._settled - transnet.WINDOW, 0)
+
+    def follow(self, middle: np.ndarray, frame_at: FrameAt, *, whole: bool) -> None:
+        """Deals with the doubts around which enough is known of `middle` (T,); with all where it is `whole`."""
+        known = len(middle)
+        if known < AROUND and not whole:
+            return
+        runs = [(self._settled + a, self._settled + b) for a, b in runs_above(middle[self._settled :], UNSURE, GAP)]
+        until = known if whole else known - AROUND // 2
+        ready = [run for run in runs if run[1] <= until]
+        doubts = [run for run in ready if middle[slice(*run)].max() < SURE and densely_edited(middle, run)]
+        for window, inside in windows(doubts, known):
+            self._ask(window, inside, frame_at)
+        waiting = [first for first, last in runs if last > until]
+        self._settled = max(min([until, *waiting]), known - AROUND)  # what never calms down is taken in parts
+
+    def give(self, middle: np.ndarray, extent: np.ndarray) -> None:
+        """Writes what TransNetV2 said over both heads of the small network."""
+        for begin, second_middle, second_extent, doubts in self._opinions:
+            for first, last in doubts:
+                middle[first:last] = second_middle[first - begin : last - begin]
+                wide = slice(max(first - EDGE, 0), min(last + EDGE, len(extent)))
+                under_way = second_extent[wide.start - begin : wide.stop - begin] > EXTENT_THRESHOLD
+                extent[wide] = np.maximum(extent[wide], under_way)
+
+    def _ask(self, window: Stretch, doubts: list[Stretch], frame_at: FrameAt) -> None:
+        around = range(window[0] - transnet.MARGIN, window[1] + transnet.MARGIN)
+        heads = transnet.judge(np.stack([frame_at(index) for index in around]), "cpu")
+        self._opinions.append((around.start, *heads, doubts))
+
+
+def densely_edited(middle: np.ndarray, doubt: Stretch) -> bool:
+    """Whether sure transitions abound in the `AROUND` frames that have the doubt in their middle, or nearly so."""
+    first = max(min(sum(doubt) // 2 - AROUND // 2, len(middle) - AROUND), 0)
+    return len(runs_above(middle[first : first + AROUND], SURE, GAP)) >= FEWEST_SURE
+
+
+def windows(doubts: list[Stretch], num_frames: int) -> list[tuple[Stretch, list[Stretch]]]:
+    """Stretches of at most 50 frames that hold the doubts, padded, and what each holds of them."""
+    found: list[tuple[Stretch, list[Stretch]]] = []
+    for first, last in doubts:
+        first, last = max(first - PAD, 0), min(last + PAD, num_frames)
+        if found and last <= found[-1][0][0] + transnet.STEP:
+            (begin, _), inside = found[-1]
+            found[-1] = ((begin, last), [*inside, (first, last)])
+            continue
+        for start in range(first, last, transnet.STEP):
+            part = (start, min(start + transnet.STEP, last))
+            found.append((part, [part]))
+    return found
+
+
+def runs_above(values: np.ndarray, limit: float, gap: int) -> list[Stretch]:
+    """Stretches above a limit; those with at most `gap` values between them that are not above it are one."""
+    above = np.flatnonzero(values > limit)
+    if not len(above):
+        return []
+    parts = np.split(above, np.flatnonzero(np.diff(above) > gap + 1) + 1)
+    return [(int(part[0]), int(part[-1]) + 1) for part in parts]
