@@ -53,9 +53,13 @@ class WorkerPool:
 
 @contextmanager
 def worker_pool(folder: Path, stands_in: Path | None = None) -> Iterator[WorkerPool]:
-    """Beam's external worker pool, with our `python` first on its PATH."""
+    """A worker pool of this machine.
+
+    Args:
+        stands_in: the folder it is started in, and finds its code in; None: as this process.
+    """
     port = free_port()
-    command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
+    command = [sys.executable, "-m", "beam_jobs.worker_pool", f"--service_port={port}"]
     with running(command, folder / "pool.log", cwd=stands_in) as process:
         wait_for(lambda: listens(port), folder / "pool.log")
         yield WorkerPool(process.pid, port)
