@@ -1,6 +1,7 @@
 """Where the cascade's small network is not sure, and what TransNetV2 says there."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +25,16 @@ Stretch = tuple[int, int]  # frames [first, last)
 FrameAt = Callable[[int], np.ndarray]  # the frame (27 48 3) uint8 of an index; beyond either end the first or last
 
 
+@dataclass(frozen=True)
+class Opinion:
+    """Both heads of TransNetV2 for the frames from `begin` on, and the doubts among them."""
+
+    begin: int
+    middle: np.ndarray
+    extent: np.ndarray
+    doubts: list[Stretch]
+
+
 class SecondOpinion:
     """Follows the small network's middle head and asks TransNetV2 about doubts in densely edited footage.
 
@@ -31,7 +42,7 @@ class SecondOpinion:
     """
 
     def __init__(self) -> None:
-        self._opinions: list[tuple[int, np.ndarray, np.ndarray, list[Stretch]]] = []  # first frame, heads, doubts
+        self.opinions: list[Opinion] = []
         self._settled = 0  # doubts that begin before this frame have been dealt with
 
     @property
@@ -55,17 +66,17 @@ class SecondOpinion:
 
     def give(self, middle: np.ndarray, extent: np.ndarray) -> None:
         """Writes what TransNetV2 said over both heads of the small network."""
-        for begin, second_middle, second_extent, doubts in self._opinions:
-            for first, last in doubts:
-                middle[first:last] = second_middle[first - begin : last - begin]
-                wide = slice(max(first - EDGE, 0), min(last + EDGE, len(extent)))
-                under_way = second_extent[wide.start - begin : wide.stop - begin] > EXTENT_THRESHOLD
-                extent[wide] = np.maximum(extent[wide], under_way)
+        for opinion in self.opinions:
+            for first, last in opinion.doubts:
+                middle[first:last] = opinion.middle[first - opinion.begin : last - opinion.begin]
+                first, last = max(first - EDGE, 0), min(last + EDGE, len(extent))
+                under_way = opinion.extent[first - opinion.begin : last - opinion.begin] > EXTENT_THRESHOLD
+                extent[first:last] = np.maximum(extent[first:last], under_way)
 
     def _ask(self, window: Stretch, doubts: list[Stretch], frame_at: FrameAt) -> None:
         around = range(window[0] - transnet.MARGIN, window[1] + transnet.MARGIN)
-        heads = transnet.judge(np.stack([frame_at(index) for index in around]), "cpu")
-        self._opinions.append((around.start, *heads, doubts))
+        middle, extent = transnet.judge(np.stack([frame_at(index) for index in around]), "cpu")
+        self.opinions.append(Opinion(around.start, middle, extent, doubts))
 
 
 def densely_edited(middle: np.ndarray, doubt: Stretch) -> bool:

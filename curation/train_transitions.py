@@ -62,9 +62,19 @@ def split(library: Sequence[tuple[str, Footage]]) -> tuple[list[Footage], list[F
     learning: list[Footage] = []
     held_back: list[Footage] = []
     for name, footage in library:
-        share = zlib.crc32(f"split {name}".encode()) / 2**32
-        (held_back if share < HELD_BACK_SHARE else learning).append(footage)
+        (held_back if is_held_back(name) else learning).append(footage)
     return learning, held_back
+
+
+def is_held_back(name: str) -> bool:
+    """Whether the clip of this file name is kept out of training; about one in eight is."""
+    return zlib.crc32(f"split {name}".encode()) / 2**32 < HELD_BACK_SHARE
+
+
+def sources_of(table: Path) -> set[str]:
+    """Names of the clips that the edits of a benchmark are made of, from the column `incoming_source` of a CSV."""
+    with table.open() as stream:
+        return {Path(row["incoming_source"]).name for row in csv.DictReader(stream) if row["incoming_source"]}
 
 
 def train(
@@ -157,8 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)  # the weights do not depend on how many cores there are
     excluded = set(arguments.leave_out)
     if arguments.exclude:
-        with arguments.exclude.open() as stream:
-            excluded |= {Path(row["incoming_source"]).name for row in csv.DictReader(stream) if row["incoming_source"]}
+        excluded |= sources_of(arguments.exclude)
     library = read_library(arguments.data, excluded)
     learning, held_back = split(library)
     print(f"{len(learning)} clips to learn from, {len(held_back)} held back, {len(excluded)} excluded", flush=True)

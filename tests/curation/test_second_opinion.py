@@ -1,8 +1,11 @@
 """Doubts of the cascade: what is one, where it is worth a dear answer, and that the answer takes its place."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
+from benchmarks.shot_doubts import plain_edit
 from curation import transnet
 from curation.second_opinion import AROUND, SURE, UNSURE, SecondOpinion, densely_edited, runs_above, windows
 from tests.curation.pictures import dissolve, scene
@@ -108,3 +111,16 @@ def test_a_dissolve_is_marked_beyond_what_was_in_doubt():
     second.give(middle, extent)
     first, last = transnet.boundaries_from(middle, extent, 0.5)[-1]
     assert 38 <= first <= 43 and 57 <= last <= 62
+
+
+def test_plain_edits_say_where_their_shots_change():
+    clips = [np.full((100, 27, 48, 3), value, np.uint8) for value in (40, 90, 140, 190)]
+    frames, events = plain_edit(clips, np.random.default_rng(0))
+    again, _ = plain_edit(clips, np.random.default_rng(0))
+    assert np.array_equal(frames, again) and len(frames) >= 500
+    assert {last - first for first, last in events} <= {0, 8, 12, 16, 24}
+    assert all(before[1] < after[0] for before, after in pairwise(events))
+    level = frames[:, 0, 0, 0].astype(int)
+    changed = np.flatnonzero(np.diff(level))
+    inside = [gap for gap in changed if any(first - 1 <= gap <= last for first, last in events)]
+    assert len(changed) > 20 and len(inside) == len(changed)

@@ -173,7 +173,7 @@ def test_stretches_are_in_order_apart_and_no_longer_than_allowed(steps, cuts, lo
     [
         ("adaptive", {"f1": 0.85, "gradual": 0.3}),
         ("histogram", {"f1": 0.85, "gradual": 0.9}),
-        ("cascade", {"f1": 0.96, "gradual": 0.9, "pure": 0.97, "kept": 0.89}),
+        ("cascade", {"f1": 0.98, "gradual": 0.95, "pure": 0.98, "kept": 0.9}),
     ],
 )
 def test_real_edits(shared_data, detector, least):
