@@ -11,6 +11,8 @@ from curation.manifest import read_sources
 from curation.settings import CURATE, CurateSettings
 from schemas.records import Source
 
+_FEW = 100  # inputs; below it the imports of worker processes, some 4 s for each, take longer than they save
+
 
 def main(argv: Sequence[str]) -> int:
     """Runs `reelmill curate` and returns its exit status: 0 done, 1 the run failed.
@@ -59,10 +61,15 @@ def _options(flags: Sequence[str], settings: CurateSettings, sources: Sequence[S
     from beam_jobs.engines import check_engine, first_local
     from beam_jobs.runner import beam_options
 
-    options = beam_options(flags, len(sources))
+    options = beam_options(flags, len(sources), threads=len(sources) <= _FEW and not _has_models(settings))
     places = {"input": first_local(source.uri for source in sources), "output": settings.output}
     check_engine(options, places, model_devices(settings))
     return options
+
+
+def _has_models(settings: CurateSettings) -> bool:
+    """Whether the workers themselves compute; all else that is heavy is done in processes of its own."""
+    return bool(model_devices(settings)) or settings.nsfw.enabled
 
 
 def read_excluded(settings: CurateSettings) -> list[Source]:

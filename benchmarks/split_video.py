@@ -5,13 +5,14 @@
 `reelmill curate` (no caption model) measures, deduplicates and judges, and writes shards, ledger and report; its peer,
 `scenedetect detect-adaptive split-video`, finds cuts and writes a file for each scene. Both encode with the same x264
 settings and may use every core: PySceneDetect one video after another, and once more as many at a time as there are
-cores. All runs are with bytecode and file caches warm.
+cores. All runs are with file caches warm, and with bytecode as an installed package has it.
 """
 
 import argparse
 import json
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from tempfile import TemporaryDirectory
 import av
 
 from benchmarks._process_tree import Cost, measure
+from media.cut_program import AAC_EXACT
 from media.ffmpeg import ffmpeg_path
 from media.settings import X264_EXACT, CutSettings
 
@@ -30,7 +32,8 @@ def split_arguments(cut: CutSettings) -> str:
     """ffmpeg's arguments in split-video: the encoder of our own cuts."""
     exact = " ".join(f"-{name} {value}" for name, value in X264_EXACT.items())
     video = f"-c:v {cut.codec} -preset {cut.preset} -crf {cut.crf} -pix_fmt yuv420p {exact}"
-    return f"-map 0:v:0 -map 0:a? {video} -c:a {cut.audio_codec} -b:a {cut.audio_bitrate_kbps}k"
+    sound = " ".join(f"-{name} {value}" for name, value in AAC_EXACT.items())
+    return f"-map 0:v:0 -map 0:a? {video} -c:a {cut.audio_codec} -b:a {cut.audio_bitrate_kbps}k {sound}"
 
 
 def split_all(videos: list[Path], output: Path, at_a_time: int, environment: dict[str, str]) -> Cost:
@@ -43,9 +46,18 @@ def split_all(videos: list[Path], output: Path, at_a_time: int, environment: dic
     return measure(["sh", "-c", loop], environment)
 
 
-def curate_all(videos: Path, output: Path) -> Cost:
+def curate_all(videos: Path, output: Path, environment: dict[str, str]) -> Cost:
     command = [sys.executable, "-m", "reelmill", "curate", "--input", str(videos), "--output", str(output)]
-    return measure([*command, "--clips.min_duration_s", str(MIN_DURATION_S)], os.environ)
+    return measure([*command, "--clips.min_duration_s", str(MIN_DURATION_S)], environment)
+
+
+def with_bytecode(folder: Path) -> dict[str, str]:
+    """An environment in which our modules are compiled beforehand, as those of an installed package are."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(folder)
+    imports = "import beam_jobs.curate_run, beam_jobs.media_tasks, beam_jobs.worker, apache_beam, scenedetect._cli"
+    subprocess.run([sys.executable, "-c", imports], env=environment, check=True)
+    return environment
 
 
 def written_s(folder: Path) -> float:
@@ -90,14 +102,16 @@ def main() -> None:
     with TemporaryDirectory() as scratch:
         (tools := Path(scratch) / "bin").mkdir()
         (tools / "ffmpeg").symlink_to(ffmpeg_path())
-        environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+        environment = with_bytecode(Path(scratch) / "bytecode")
+        environment["PATH"] = f"{tools}{os.pathsep}{environment['PATH']}"
         base = None
         for at_a_time in sorted({1, cores}):
             output = Path(scratch) / f"split-{at_a_time}"
             cost = split_all(videos, output, at_a_time, environment)
             found = row(f"scenedetect, {at_a_time} at a time", cost, written_s(output), base)
             base = base or found
-        row("reelmill curate", curate_all(arguments.data, Path(scratch) / "run"), kept_s(Path(scratch) / "run"), base)
+        run = Path(scratch) / "run"
+        row("reelmill curate", curate_all(arguments.data, run, environment), kept_s(run), base)
 
 
 if __name__ == "__main__":

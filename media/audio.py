@@ -74,7 +74,7 @@ def _stretch(container: InputContainer, stream: av.AudioStream, first: int, coun
     start_s = Fraction(first, stream.rate)
     _seek(container, stream, start_s - _PREROLL_S)
     decoded = False
-    for position, samples in _positioned(_frames(container, stream), int(stream.rate), layout):
+    for position, samples in _positioned(_frames(container, stream), int(stream.rate), layout, first):
         decoded = True
         if position >= first + count:
             break
@@ -109,8 +109,14 @@ def _frames(container: InputContainer, stream: av.AudioStream) -> Iterator[av.Au
         return
 
 
-def _positioned(frames: Iterator[av.AudioFrame], rate: int, layout: str) -> Iterator[tuple[int, np.ndarray]]:
-    """(position in samples on the timeline, float32 (C T)) of each frame, free of the container's rounding."""
+def _positioned(
+    frames: Iterator[av.AudioFrame], rate: int, layout: str, first: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(position in samples on the timeline, float32 (C T)) of each frame, free of the container's rounding.
+
+    Of frames that end before sample `first`, which only lead a decoder in, there are no samples.
+    """
+    none, wanted = np.zeros((1 if layout == "mono" else 2, 0), np.float32), ("fltp", layout, rate)
     converter = av.AudioResampler(format="fltp", layout=layout, rate=rate)
     shape, expected = None, None
     jitter = int(_JITTER_S * rate)
@@ -126,7 +132,11 @@ def _positioned(frames: Iterator[av.AudioFrame], rate: int, layout: str) -> Iter
                 position = told
         position = position or 0
         frame.pts = None
-        for part in converter.resample(frame):
+        if now[2] == rate and position + frame.samples <= first:
+            yield position, none
+            expected = position + frame.samples
+            continue
+        for part in [frame] if now == wanted else converter.resample(frame):
             samples = part.to_ndarray()
             yield position, samples
             position += samples.shape[1]

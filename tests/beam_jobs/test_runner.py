@@ -15,6 +15,14 @@ def test_without_a_runner_all_cores_of_this_machine_work() -> None:
         assert options["direct_running_mode"] == "multi_processing"
 
 
+def test_threads_where_the_caller_says_so_and_the_flags_do_not() -> None:
+    light = beam_options([], 100, threads=True).get_all_options(drop_default=True)
+    if num_cores() > 1:
+        assert light["direct_running_mode"] == "multi_threading"
+    told = beam_options(["--direct_running_mode=multi_processing"], 100, threads=True)
+    assert told.get_all_options(drop_default=True)["direct_running_mode"] == "multi_processing"
+
+
 def test_no_more_workers_than_inputs() -> None:
     assert "direct_running_mode" not in chosen(inputs=1)
 

@@ -9,13 +9,15 @@ import pytest
 from tests.beam_jobs.runs import run, tree
 from tests.beam_jobs.services import portable_flags, prism_binary
 
-RUNNERS = ("processes", "portable", "prism")
+RUNNERS = ("processes", "threads", "portable", "prism")
 
 
 @contextmanager
 def flags_of(runner: str, folder: Path) -> Iterator[list[str]]:
     if runner == "processes":
         yield ["--direct_num_workers=3", "--direct_running_mode=multi_processing"]
+    elif runner == "threads":
+        yield ["--direct_num_workers=3", "--direct_running_mode=multi_threading"]
     elif runner == "prism":
         yield ["--runner=PrismRunner", f"--prism_location={prism_binary()}"]
     else:
