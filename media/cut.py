@@ -1,6 +1,7 @@
 """Clips to files of their own: exactly the frames of the span, upright and progressive, sound on the same timeline."""
 
 import hashlib
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ from schemas.records import Clip, CutClip, Probe
 from schemas.states import Rejection
 
 _CODEC_FRAME = 2048  # samples by which an encoder's padding may differ (AAC 1024, twice that with SBR)
+
+log = logging.getLogger(__name__)
 
 _Write = Callable[[Path], None]
 
@@ -113,9 +116,10 @@ def _written(
         try:
             write(target)
             counts = _count(target)
-        except Rejection:
+        except Rejection as rejection:
             if last:
                 raise
+            log.info("%s: %s; the next way is tried", clip.clip_id, rejection)
             continue
         if last or counts[0] == _expected_frames(plan, clip, counts[0]):
             return counts

@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from media.audio import read_audio
+from media.audio import read_audio, read_audio_native
 from media.cut import cut_clips
+from media.cut_pass import CutPass
+from media.cut_plan import plan_of
+from media.cut_program import Sound
 from media.decode import Frame, decode_frames
+from media.ffmpeg import ffmpeg_path
 from media.probe import probe
 from media.settings import CutSettings
 from schemas.records import Clip, CutClip, Span
@@ -139,3 +143,48 @@ def test_a_source_that_cannot_be_opened_is_a_rejection(media: Media, broken: Med
     clip = Clip("c", "source", "uri", "hash", Span(0, 512, 1, 12288, 1), 0)
     with pytest.raises(Rejection):
         cut_clips(broken("no_header.mp4"), [clip], tmp_path, FAST, probe(media("plain.mp4")))
+
+
+@pytest.mark.parametrize("name", ["plain.mp4", "b_frames.mp4", "late.mp4", "vfr.mp4", "vp9.webm", "mpeg4.avi", "ts.ts"])
+def test_pictures_as_they_are_stored_are_cut_in_one_pass_as_the_program_cuts_them(
+    media: Media, tmp_path: Path, name: str
+) -> None:
+    path, whole = media(name), list(decode_frames(media(name)))
+    plan = plan_of(str(path), FAST, ffmpeg_path(), crop=False)
+    assert plan.as_stored
+    count = len(whole)
+    bounds = [(0, 5), (5, count // 2), (count // 2 + 3, count), (2, 9)]  # the last goes back
+    clips = [clip_of(whole, *pair, name=f"c{index}") for index, pair in enumerate(bounds)]
+    by_program = cut_clips(path, clips, tmp_path / "program", FAST, probe(path), ffmpeg_path())
+    with CutPass(plan) as one_pass:
+        for clip, expected in zip(clips, by_program, strict=True):
+            native = read_audio_native(path, clip.span.start, clip.span.end)
+            target = tmp_path / f"{clip.clip_id}.mp4"
+            one_pass.write(clip, Sound(*native) if native else None, target)
+            assert isinstance(expected, CutClip)
+            found, wanted = list(decode_frames(target)), list(decode_frames(expected.path))
+            assert [frame.time for frame in found] == [frame.time for frame in wanted]
+            pairs = zip(found, wanted, strict=True)
+            assert max(np.abs(a.image.astype(int) - b.image).mean() for a, b in pairs) < 3
+            assert probe(target).duration_s == pytest.approx(clip.span.duration_s, abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["rot90.mp4", "wide_pixels.mp4", "ten_bit.mp4", "interlaced.mpg", "hdr.mp4"])
+def test_pictures_that_have_to_be_made_normal_are_for_the_program(media: Media, name: str) -> None:
+    assert not plan_of(str(media(name)), FAST, ffmpeg_path(), crop=False).as_stored
+
+
+def test_damage_before_a_clip_does_not_reach_it_by_way_of_another(media: Media, tmp_path: Path) -> None:
+    whole = list(decode_frames(media("plain.mp4")))
+    data = bytearray(media("plain.mp4").read_bytes())
+    middle = data.index(b"mdat") + 4 + (len(data) - data.index(b"mdat")) // 3
+    for place in range(middle, middle + 600, 7):
+        data[place] ^= 0x55
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(bytes(data))
+    before, after = clip_of(whole, 0, 20, "before"), clip_of(whole, 40, len(whole), "after")
+    together = cut(damaged, [before, after], tmp_path / "together")[1]
+    alone = cut(damaged, [after], tmp_path / "alone")[0]
+    assert type(together) is type(alone)
+    if isinstance(together, CutClip) and isinstance(alone, CutClip):
+        assert together.sha256 == alone.sha256
