@@ -51,11 +51,10 @@ def curate_all(videos: Path, output: Path, environment: dict[str, str]) -> Cost:
     return measure([*command, "--clips.min_duration_s", str(MIN_DURATION_S)], environment)
 
 
-def with_bytecode(folder: Path) -> dict[str, str]:
+def with_bytecode() -> dict[str, str]:
     """An environment in which our modules are compiled beforehand, as those of an installed package are."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = str(folder)
-    imports = "import beam_jobs.curate_run, beam_jobs.media_tasks, beam_jobs.worker, apache_beam, scenedetect._cli"
+    imports = "import beam_jobs.curate_run, beam_jobs.media_tasks, beam_jobs.worker, scenedetect._cli"
     subprocess.run([sys.executable, "-c", imports], env=environment, check=True)
     return environment
 
@@ -102,7 +101,7 @@ def main() -> None:
     with TemporaryDirectory() as scratch:
         (tools := Path(scratch) / "bin").mkdir()
         (tools / "ffmpeg").symlink_to(ffmpeg_path())
-        environment = with_bytecode(Path(scratch) / "bytecode")
+        environment = with_bytecode()
         environment["PATH"] = f"{tools}{os.pathsep}{environment['PATH']}"
         base = None
         for at_a_time in sorted({1, cores}):
