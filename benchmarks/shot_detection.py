@@ -37,7 +37,7 @@ from media.ffmpeg import run_ffmpeg
 MAX_SIDE = 256
 NUM_LONG = 8  # single-shot clips, the longest there are, that are joined as sparse footage
 CLIPS = ClipSettings(min_duration_s=0.5)
-BATCH = 512  # frames held at a time
+BATCH = 16  # frames held at a time: few, so that they are still in the cache, as where each is used at once
 
 
 @dataclass

