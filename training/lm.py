@@ -58,18 +58,39 @@ class ReelLmConfig(LlamaConfig):
 
 
 class TensorBatch(NamedTuple):
-    """`training.sequences.SequenceBatch` as tensors on the model's device; the same shapes."""
+    """`training.sequences.SequenceBatch` as tensors on the model's device; the same shapes.
+
+    `targets` is what is to be predicted where that is not what `ids` show (`with_noise`).
+    """
 
     ids: Tensor
     places: Tensor
     padding: Tensor
     prefix_length: int
     text: Tensor
+    targets: Tensor | None = None
 
     @property
     def outputs(self) -> Tensor:
         """(B, O) int64: what is to be predicted."""
-        return self.ids[:, self.prefix_length :]
+        return self.ids[:, self.prefix_length :] if self.targets is None else self.targets
+
+    def with_noise(self, most: float, first: int, last: int, generator: torch.Generator) -> "TensorBatch":
+        """The same batch, in whose outputs a share of the ids from `first` up to `last` shows others of them.
+
+        A model that has seen only true codes strays once it goes on from its own. The share is drawn for each sample,
+        up to `most`; what is to be predicted stays.
+        """
+        shown = self.outputs.cpu()
+        known = (shown >= first) & (shown < last)
+        share = torch.rand(len(shown), 1, generator=generator) * most
+        changed = (torch.rand(shown.shape, generator=generator) < share) & known
+        pool = shown[known]
+        if not len(pool):
+            return self
+        drawn = pool[torch.randint(len(pool), shown.shape, generator=generator)]
+        shown = torch.where(changed, drawn, shown).to(self.ids.device)
+        return self._replace(ids=torch.cat([self.ids[:, : self.prefix_length], shown], dim=1), targets=self.outputs)
 
 
 def to_tensors(batch: SequenceBatch, device: torch.device | str) -> TensorBatch:

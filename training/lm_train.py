@@ -14,7 +14,7 @@ from tokenize_shards.base import VideoTokenizer
 from tokenize_shards.loading import load_video_tokenizer
 from training.batches import BatchLoader, BatchSettings
 from training.commit import REGIONS, commit_codes_of_tokens
-from training.lm import LmOutput, ReelLm, ReelLmConfig, to_tensors
+from training.lm import LmOutput, ReelLm, ReelLmConfig, TensorBatch, to_tensors
 from training.model_folder import export_model, tokenizer_dicts
 from training.sequences import AUDIO, MOTION, SPECIAL, TASKS, VISUAL, Layout, SequenceBatch, collate, find_task, missing
 from training.settings import TRAIN_LM, LmSettings
@@ -85,8 +85,17 @@ class LmObjective:
         samples = self.prepare(task, samples, shared)
         own = np.random.default_rng((self.settings.seed, step, micro_step, self.rank))
         batch = self.batch(task, samples, given, own, self.settings.drop_text)
-        output: LmOutput = model(to_tensors(batch, self.device))
+        output: LmOutput = model(self._noisy(to_tensors(batch, self.device), own))
         return StepLoss(output.loss, batch.num_targets, {f"loss_{task}": float(output.loss.detach())})
+
+    def _noisy(self, batch: TensorBatch, rng: np.random.Generator) -> TensorBatch:
+        if not self.settings.noise:
+            return batch
+        vocabulary = self.model.vocabulary
+        first, last = vocabulary.visual_offset, vocabulary.visual_offset + vocabulary.visual_size
+        return batch.with_noise(
+            self.settings.noise, first, last, torch.Generator().manual_seed(int(rng.integers(2**62)))
+        )
 
     def batch(
         self, task: str, samples: Sequence[TokenSample], given: int, rng: np.random.Generator, drop_text: float

@@ -133,6 +133,8 @@ class LmSettings:
         image_share: [start, end, switch]: share of steps on images before and after that part of the training
             (VideoPoet: [0.9, 0.1, 0.25]); null: as the tasks' weights say.
         drop_text: share of samples whose caption is replaced by the empty one, for guidance.
+        noise: up to this share of the visual codes that are to be predicted is shown wrong to what comes after them;
+            against overfitting, and so that the model goes on from its own codes as it does from true ones.
         optimizer: AdamW.
         loop: length, batches, device.
         seed: of weights, order and tasks.
@@ -144,6 +146,7 @@ class LmSettings:
     tasks: dict[str, float] = field(default_factory=default_tasks)
     image_share: list[float] | None = None
     drop_text: float = 0.1
+    noise: float = 0.0
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
     seed: int = 0
@@ -153,6 +156,7 @@ class LmSettings:
         if not self.tasks or min(self.tasks.values()) < 0 or sum(self.tasks.values()) <= 0:
             raise ValueError(f"tasks {self.tasks}: give at least one a weight above 0, and none a negative one")
         _share("drop_text", self.drop_text)
+        _share("noise", self.noise)
         if self.image_share is not None and (
             len(self.image_share) != 3 or not all(0 <= share <= 1 for share in self.image_share)
         ):

@@ -10,6 +10,7 @@ from training.decoding import decode, decode_without_cache
 from training.lm import ReelLm, ReelLmConfig, TensorBatch, to_tensors
 from training.sampling import Sampler, SamplingSettings
 from training.sequences import AUDIO, SPECIAL, VISUAL, Layout, collate
+from training.settings import LmSettings
 
 GREEDY = SamplingSettings(temperature=0, guidance=1.0)
 
@@ -171,3 +172,23 @@ def test_too_large_a_grid_is_refused(model):
     batch = to_tensors(collate([Layout().build("t2v", token_sample(0, grid=(2, 9, 4)))]), "cpu")
     with pytest.raises(ValueError, match=r"index 8.*max_grid_side is 8"):
         model(batch)
+
+
+def test_noise_changes_what_is_shown_of_the_output_and_not_what_is_predicted(model):
+    clean = make_batch("t2av", count=4)
+    first, last = model.vocabulary.visual_offset, model.vocabulary.visual_offset + model.vocabulary.visual_size
+    noisy, again = (clean.with_noise(0.9, first, last, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(noisy.outputs, clean.outputs) and torch.equal(noisy.ids, again.ids)
+    changed = noisy.ids != clean.ids
+    visual = model.kinds(clean.ids) == VISUAL
+    visual[:, : clean.prefix_length] = False
+    assert not changed[~visual].any() and (model.kinds(noisy.ids) == model.kinds(clean.ids)).all()
+    shares = changed.sum(dim=1) / visual.sum(dim=1)
+    assert 0 <= shares.min() < shares.max() < 1
+    assert torch.equal(clean.with_noise(0.0, first, last, torch.Generator()).ids, clean.ids)
+    assert model(noisy).nll_BO.shape == model(clean).nll_BO.shape
+
+
+def test_noise_beyond_a_share_is_refused():
+    with pytest.raises(ValueError, match=r"noise .*1\.5"):
+        LmSettings(data="tokens", output="model", noise=1.5)
