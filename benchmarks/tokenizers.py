@@ -72,8 +72,11 @@ def magvit2_peer(num_frames: int, size: int, target: int) -> Codec:
 
 
 def magvit2_ours(num_frames: int, size: int, target: int) -> Codec:
-    """Full 3x3x3 convolutions over pixels; like the peer, it doubles its width at each stride in space."""
-    shape = Magvit2Config(multipliers=(1, 2, 4, 8), num_res_blocks=2, num_mid_blocks=2, norm_groups=8)
+    """Full 3x3x3 convolutions over pixels, laid out as the peer: twice as wide at each stride in space, one block at
+    full size, most blocks at the latent grid, a 1x1 convolution before depth to space."""
+    shape = Magvit2Config(
+        multipliers=(1, 2, 4, 8), num_res_blocks=1, num_mid_blocks=6, upsample_kernel=(1, 1), norm_groups=8
+    )
     made: Any = matched(lambda width: Magvit2(replace(shape, channels=width)), range(16, 136, 8), target)
     return made, made.encode, made.decode, video(num_frames, size)
 
@@ -93,7 +96,8 @@ def cvivit_peer(num_frames: int, size: int, target: int) -> Codec:
         temporal_depth=4, use_vgg_and_gan=False,
     )  # fmt: skip
     encode = lambda pixels: model(pixels, return_only_codebook_ids=True)  # noqa: E731
-    return model, encode, model.decode_from_codebook_indices, video(num_frames, size)
+    decode = lambda codes: model.decode_from_codebook_indices(codes.flatten(1))  # noqa: E731  # it takes a row of codes
+    return model, encode, decode, video(num_frames, size)
 
 
 def cvivit_ours(num_frames: int, size: int, target: int) -> Codec:
@@ -125,8 +129,8 @@ def soundstream_peer(num_frames: int, size: int, target: int) -> Codec:
 
 
 def soundstream_ours(num_frames: int, size: int, target: int) -> Codec:
-    """The paper's network at the peer's rate, widened to its size."""
-    shape = SoundStreamConfig(width=128, num_quantizers=8, sample_rate_hz=RATE_HZ)
+    """The paper's network at the peer's rate with one residual unit a stage, as the peer has, widened to its size."""
+    shape = SoundStreamConfig(width=128, num_quantizers=8, sample_rate_hz=RATE_HZ, dilations=(1,))
 
     def make(width: int) -> SoundStream:
         with torch.device("cpu"):  # its starting weights are computed

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+_SMALL = 20480  # up to so many values (without the width) torch computes 3-D convolutions on a CPU without oneDNN
+
 
 class Stream:
     """What each causal layer remembers of the frames it has seen; one per clip (or batch of clips)."""
@@ -25,6 +27,37 @@ class Stream:
     def keep(self, layer: nn.Module, frames: Tensor) -> None:
         """Remembers `frames` for the layer's next call."""
         self._past[layer] = frames
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """A copy with the channels of a pixel side by side in memory, where convolutions on a CPU are quickest.
+
+    Its strides depend on its shape alone, also where sides of 1 leave a choice: kernels are chosen by them.
+    """
+    return x.clone(memory_format=torch.channels_last_3d if x.dim() == 5 else torch.channels_last)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether the channels of each pixel of B C T H W are side by side in memory."""
+    return x.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution of one pixel and one frame, which is a matrix product where channels are side by side."""
+    if is_channels_last(x) and x.device.type == "cpu" and not torch.is_grad_enabled():
+        return F.linear(x.permute(0, 2, 3, 4, 1), weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
+    return F.conv3d(x, weight, bias)
+
+
+class PointConv3d(nn.Conv3d):
+    """A convolution of one pixel and one frame."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """B C T H W → B C' T H W."""
+        return pointwise(input, self.weight, self.bias)
 
 
 class CausalConv3d(nn.Module):
@@ -63,19 +96,48 @@ class CausalConv3d(nn.Module):
             bias=bias,
         )
 
-    def _start(self, x: Tensor) -> Tensor:
-        if self.time_padding == "replicate":
-            return x[:, :, :1].expand(-1, -1, self.front, -1, -1)
-        return x.new_zeros(x.shape[0], x.shape[1], self.front, *x.shape[3:])
-
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         """B C T H W → B C' T/stride H/stride W/stride (rounded up in time)."""
-        if self.front:
-            past = stream.recall(self) if stream is not None else None
-            x = torch.cat((self._start(x) if past is None else past, x), dim=2)
-            if stream is not None:
-                stream.keep(self, x[:, :, x.shape[2] - self.kept :].clone())
-        return self.conv(x)
+        if not self.front:
+            return self.conv(x) if stream is None else self._convolve(x, 0)
+        past = stream.recall(self) if stream is not None else None
+        missing = self.front if past is None else self.kept - past.shape[2]  # frames before the clip
+        if missing and (stream is None or self.time_padding == "replicate" or x.shape[2] > self.conv.stride[0]):
+            past = self._before(x, missing) if past is None else torch.cat((self._before(x, missing), past), dim=2)
+            missing = 0
+        x = x if past is None else torch.cat((past, x), dim=2)
+        if stream is None:
+            return self.conv(x)
+        stream.keep(self, x[:, :, max(0, x.shape[2] - self.kept) :].clone())
+        return self._convolve(x, missing)
+
+    def _before(self, x: Tensor, num_frames: int) -> Tensor:
+        if self.time_padding == "replicate":
+            return x[:, :, :1].expand(-1, -1, num_frames, -1, -1)
+        return x.new_zeros(x.shape[0], x.shape[1], num_frames, *x.shape[3:])
+
+    def _convolve(self, x: Tensor, missing: int) -> Tensor:
+        """The convolution without the `missing` first frames of the kernel, which would meet zeros.
+
+        On a CPU 2-D convolutions are quicker: over the channels of all frames, where there is one frame of output or
+        the input is small, and over every frame, where the kernel has one.
+        """
+        weight = self.conv.weight[:, :, missing:]
+        stride, padding = self.conv.stride[1:], self.conv.padding[1:]
+        if weight.shape[2:].numel() == 1:
+            return pointwise(x, weight, self.conv.bias)
+        if weight.shape[2] == 1:
+            frames = rearrange(x, "b c t h w -> (b t) c h w")
+            frames = F.conv2d(frames, weight[:, :, 0], self.conv.bias, stride, padding)
+            return rearrange(frames, "(b t) c h w -> b c t h w", b=x.shape[0])
+        if weight.shape[2] == x.shape[2]:
+            like = channels_last if is_channels_last(x) else Tensor.contiguous
+            return F.conv2d(like(x.flatten(1, 2)), weight.flatten(1, 2), self.conv.bias, stride, padding).unsqueeze(2)
+        if x.shape[:4].numel() > _SMALL or x.device.type != "cpu":
+            return F.conv3d(x, weight, self.conv.bias, self.conv.stride, self.conv.padding)
+        windows = rearrange(x.unfold(2, weight.shape[2], self.conv.stride[0]), "b c t h w k -> (b t) (c k) h w")
+        frames = F.conv2d(channels_last(windows), weight.flatten(1, 2), self.conv.bias, stride, padding)
+        return rearrange(frames, "(b t) c h w -> b c t h w", b=x.shape[0])
 
 
 class FrameNorm(nn.Module):
@@ -174,7 +236,7 @@ class ResBlock(nn.Module):
         self.conv2 = CausalConv3d(out_channels, out_channels, kernels[1], bias=False, time_padding=time_padding)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels:
-            self.shortcut = nn.Conv3d(in_channels, out_channels, 1, bias=False)
+            self.shortcut = PointConv3d(in_channels, out_channels, bias=False)
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         """B C T H W → B C' T H W."""
@@ -204,13 +266,13 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, first: bool, stream: Stream | None = None) -> Tensor:
         """B C T H W → B C T·time H·space W·space, less time-1 frames where the clip starts."""
-        x = rearrange(
-            self.conv(x, stream),
-            "b (p q r c) t h w -> b c (t p) (h q) (w r)",
-            p=self.time,
-            q=self.space,
-            r=self.space,
-        )
+        x = self.conv(x, stream)
+        sides = {"p": self.time, "q": self.space, "r": self.space}
+        if stream is not None and is_channels_last(x):
+            x = rearrange(x, "b (p q r c) t h w -> b (t p) (h q) (w r) c", **sides)
+            x = x.permute(0, 4, 1, 2, 3)
+        else:
+            x = rearrange(x, "b (p q r c) t h w -> b c (t p) (h q) (w r)", **sides)
         if first and self.time > 1:
             x = torch.cat((x[:, :, :1], x[:, :, self.time :]), dim=2)
         return x

@@ -14,7 +14,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenize_shards.base import Quantized, causal_grid, check_indices
-from tokenize_shards.causal import AdaptiveNorm, CausalConv3d, FrameNorm, ResBlock, Stream, Upsample
+from tokenize_shards.causal import (
+    AdaptiveNorm,
+    CausalConv3d,
+    FrameNorm,
+    PointConv3d,
+    ResBlock,
+    Stream,
+    Upsample,
+    channels_last,
+)
 from tokenize_shards.quantizers import LFQ, LFQLossConfig, bits_to_indices
 from tokenize_shards.wavelets import patchify, unpatchify
 
@@ -139,7 +148,7 @@ class Encoder(nn.Module):
                 self.blocks.append(CausalConv3d(width, width, stride=config.strides[level], time_padding=padding))
         self.blocks.extend(_block(width, width, config) for _ in range(config.num_mid_blocks))
         self.norm_out = FrameNorm(width, config.norm_groups, scope=config.norm_scope)
-        self.conv_out = nn.Conv3d(width, config.num_bits, 1)
+        self.conv_out = PointConv3d(width, config.num_bits)
 
     def forward(self, video: Tensor, first: bool = True, stream: Stream | None = None) -> Tensor:
         """B 3 T H W in [-1, 1] → B K t h w."""
@@ -251,7 +260,7 @@ class Magvit2(nn.Module):
             return self.encoder(video)
         stream = Stream()
         pieces = [video[:, :, :1], *video[:, :, 1:].split(self.temporal_stride, dim=2)]
-        pieces = [piece.contiguous() for piece in pieces if piece.shape[2]]
+        pieces = [self._laid_out(piece) for piece in pieces if piece.shape[2]]
         return torch.cat([self.encoder(p, i == 0, stream) for i, p in enumerate(pieces)], dim=2)
 
     def _indices(self, video: Tensor) -> Tensor:
@@ -261,8 +270,12 @@ class Magvit2(nn.Module):
         if self.config.norm_scope == "clip":
             return self.decoder(latents)
         stream = Stream()
-        pieces = [piece.contiguous() for piece in latents.split(1, dim=2)]
+        pieces = [self._laid_out(piece) for piece in latents.split(1, dim=2)]
         return torch.cat([self.decoder(p, i == 0, stream) for i, p in enumerate(pieces)], dim=2)
+
+    @staticmethod
+    def _laid_out(piece: Tensor) -> Tensor:
+        return channels_last(piece) if piece.device.type == "cpu" else piece.contiguous()
 
     @property
     def device(self) -> torch.device:
