@@ -120,8 +120,8 @@ def run(clips: list[np.ndarray], num_edits: int) -> None:
     print(f"{len(clips)} clips, {num_edits} edits, {num_frames} frames")
     print(f"small network alone: {alone.row()}\nwith TransNetV2:     {together.row()}")
     print(f"TransNetV2 saw {seen / num_frames:.3f} of the frames, margins included")
-    print(f"doubts that are transitions: {len(there)}, it gives them at least {min(there, default=1):.2f}")
-    print(f"doubts that are none: {len(nothing)}, it gives them at most {max(nothing, default=0):.2f}")
+    for what, peaks in (("transitions", there), ("none", nothing)):
+        print(f"doubts where there are {what}: {len(peaks)}, it finds transitions in {sum(p > 0.5 for p in peaks)}")
 
 
 def main() -> None:
