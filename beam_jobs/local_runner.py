@@ -56,7 +56,7 @@ class _WatchedWorker(SubprocessSdkWorkerHandler):  # type: ignore[misc]
                 return push(request)
             raise error
 
-        self.control_conn.push = refuse
+        self.control_conn.push = refuse  # type: ignore[method-assign, assignment]
         for future in list(self.control_conn._futures_by_id.values()):
             future.abort(error)
         self.data_conn._exception = error
