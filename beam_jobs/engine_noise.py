@@ -6,7 +6,8 @@ from typing import Any
 
 import grpc
 
-_HANGING_UP = "Multiplexer hanging up"  # how a Java engine closes its streams at the end of a job
+# How a Java engine closes its streams at the end of a job. One that dies is told of by the job's state.
+_HANGING_UP = ("Multiplexer hanging up", "Stream removed")
 _LOGGERS = ("apache_beam.runners.worker.data_plane", "apache_beam.runners.worker.sdk_worker")
 
 
@@ -35,4 +36,4 @@ def _tells(record: logging.LogRecord) -> bool:
 
 
 def _is_hanging_up(error: BaseException | None) -> bool:
-    return isinstance(error, grpc.RpcError) and _HANGING_UP in str(error)
+    return isinstance(error, grpc.RpcError) and any(sign in str(error) for sign in _HANGING_UP)
