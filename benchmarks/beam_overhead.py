@@ -69,7 +69,8 @@ def compare(paths: Sequence[Path], counts: Sequence[int], workers: Sequence[int]
         for number in workers:
             for kind in kinds:
                 with TemporaryDirectory(prefix="reelmill-bench-") as scratch:
-                    write_manifest(paths[:count], Path(scratch, "manifest.csv"))
+                    chosen = [paths[position * len(paths) // count] for position in range(count)]  # evenly spread
+                    write_manifest(chosen, Path(scratch, "manifest.csv"))
                     cost = run(kind, Path(scratch, "manifest.csv"), Path(scratch, "run"), number)
                     if kind == "beam" and number == workers[0]:
                         stages[count] = stage_seconds(Path(scratch, "run"))
