@@ -136,7 +136,13 @@ def _positioned(
             yield position, none
             expected = position + frame.samples
             continue
-        for part in [frame] if now == wanted else converter.resample(frame):
+        try:
+            parts = [frame] if now == wanted else converter.resample(frame)
+        except av.FFmpegError:  # a damaged frame, of a form that no sound has, is a gap
+            converter = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+            expected = position + frame.samples
+            continue
+        for part in parts:
             samples = part.to_ndarray()
             yield position, samples
             position += samples.shape[1]

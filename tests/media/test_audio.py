@@ -5,10 +5,11 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
-from media.audio import loudness_dbfs, read_audio, read_audio_native
+from media.audio import _positioned, loudness_dbfs, read_audio, read_audio_native
 from tests.media_factory import run
 
 Media = Callable[[str], Path]
@@ -71,3 +72,18 @@ def test_without_sound_there_are_no_samples(media: Media) -> None:
 )
 def test_loudness(samples: np.ndarray, level: float) -> None:
     assert loudness_dbfs(samples) == pytest.approx(level, abs=1e-6)
+
+
+def sound_frame(rate: int, pts: int) -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(np.ones((1, 100), np.float32), format="fltp", layout="mono")
+    frame.sample_rate, frame.pts, frame.time_base = rate, pts, Fraction(1, 1000)
+    return frame
+
+
+def test_a_frame_of_a_form_that_no_sound_has_is_a_gap() -> None:
+    damaged = sound_frame(0, 100)
+    with pytest.raises(av.FFmpegError):
+        av.AudioResampler(format="fltp", layout="stereo", rate=1000).resample(sound_frame(0, 100))
+    frames = iter([sound_frame(1000, 0), damaged, sound_frame(1000, 200)])
+    found = [(position, samples.shape) for position, samples in _positioned(frames, 1000, "stereo", 0)]
+    assert found == [(0, (2, 100)), (200, (2, 100))]
