@@ -64,7 +64,12 @@ class WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer):  # type
     def _start(self, name: str, command: Sequence[str], again: bool) -> None:
         process = subprocess.Popen(command)
         with self._lock:
-            self._running.setdefault(name, []).append(process)
+            late = self._closed
+            if not late:
+                self._running.setdefault(name, []).append(process)
+        if late:  # the pool was stopped meanwhile
+            _end(process)
+            return
         threading.Thread(target=self._watch, args=(name, command, process, again), daemon=True).start()
 
     def _watch(self, name: str, command: Sequence[str], process: "subprocess.Popen[bytes]", again: bool) -> None:
