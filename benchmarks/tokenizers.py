@@ -129,14 +129,15 @@ def soundstream_peer(num_frames: int, size: int, target: int) -> Codec:
 
 
 def soundstream_ours(num_frames: int, size: int, target: int) -> Codec:
-    """The paper's network at the peer's rate with one residual unit a stage, as the peer has, widened to its size."""
-    shape = SoundStreamConfig(width=128, num_quantizers=8, sample_rate_hz=RATE_HZ, dilations=(1,))
+    """The paper's network at the peer's rate with one residual unit a stage, as the peer has, and its widths; what the
+    peer has in a recurrent layer at the rate of the codes, ours has in wider latents."""
+    shape = SoundStreamConfig(channels=32, num_quantizers=8, sample_rate_hz=RATE_HZ, dilations=(1,))
 
     def make(width: int) -> SoundStream:
         with torch.device("cpu"):  # its starting weights are computed
-            return SoundStream(replace(shape, channels=width))
+            return SoundStream(replace(shape, width=width))
 
-    model: Any = matched(make, range(24, 57, 8), target)
+    model: Any = matched(make, range(512, 2049, 128), target)
     return model, model.encode, model.decode, sound(num_frames)
 
 

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenize_shards.base import Quantized, check_indices
 from tokenize_shards.causal import Stream
 from tokenize_shards.residual_vq import ResidualVQ
+from tokenize_shards.soundstream_layers import Activation, CausalConv1d, CausalUpsample1d, Codec, ResidualUnit
 
 
 @dataclass(frozen=True)
@@ -67,77 +67,6 @@ class SoundStreamConfig:
 TINY = SoundStreamConfig(channels=16, width=64)
 BASE = SoundStreamConfig()
 SIZES = {"tiny": TINY, "base": BASE}
-
-
-class CausalConv1d(nn.Module):
-    """A convolution padded with kernel-stride zeros in front, none behind: T samples give T/stride."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
-        super().__init__()
-        self.front = (kernel - 1) * dilation + 1 - stride
-        self.conv = nn.Conv1d(in_channels, out_channels, kernel, stride=stride, dilation=dilation)
-
-    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        """B C T → B C' T/stride."""
-        if stream is None:
-            return self.conv(F.pad(x, (self.front, 0)))
-        past = stream.recall(self)
-        x = torch.cat((x.new_zeros(*x.shape[:2], self.front) if past is None else past, x), dim=2)
-        stream.keep(self, x[:, :, x.shape[2] - self.front :].clone())
-        return self.conv(x)
-
-
-class CausalUpsample1d(nn.Module):
-    """A transposed convolution of kernel 2·stride whose last `stride` samples, which need the next frame, are cut."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.conv = nn.ConvTranspose1d(in_channels, out_channels, 2 * stride, stride=stride)
-
-    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        """B C T → B C' T·stride."""
-        past = stream.recall(self) if stream is not None else None
-        if stream is not None:
-            stream.keep(self, x[:, :, -1:].clone())
-        if past is None:
-            return self.conv(x)[:, :, : -self.stride]
-        return self.conv(torch.cat((past, x), dim=2))[:, :, self.stride : -self.stride]
-
-
-class ResidualUnit(nn.Module):
-    """ELU → dilated convolution of kernel 7 → ELU → convolution of kernel 1, added to the input."""
-
-    def __init__(self, channels: int, dilation: int) -> None:
-        super().__init__()
-        self.wide = CausalConv1d(channels, channels, 7, dilation=dilation)
-        self.point = CausalConv1d(channels, channels, 1)
-
-    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        """B C T → B C T."""
-        return x + self.point(F.elu(self.wide(F.elu(x), stream)), stream)
-
-
-class Activation(nn.Module):
-    """ELU with the signature of the causal layers."""
-
-    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        """Any shape → the same."""
-        return F.elu(x)
-
-
-class Codec(nn.Module):
-    """A row of causal layers."""
-
-    def __init__(self, layers: list[nn.Module]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        """B C T → B C' T'."""
-        for layer in self.layers:
-            x = layer(x, stream)
-        return x
 
 
 def build_encoder(config: SoundStreamConfig) -> Codec:
