@@ -227,7 +227,8 @@ class SoundStream(nn.Module):
     def _quantize(self, latents: Tensor) -> Tensor:
         if self.training:
             raise RuntimeError("call eval() before encode: in training mode the quantizer learns from what it codes")
-        return self.quantizer(latents).indices
+        with torch.autocast(latents.device.type, enabled=False):
+            return self.quantizer.codes(latents)
 
     @property
     def device(self) -> torch.device:

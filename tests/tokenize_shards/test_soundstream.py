@@ -77,6 +77,23 @@ def test_a_stream_of_pieces_gives_what_the_whole_gives(codec: SoundStream, piece
     torch.testing.assert_close(decoded, codec.decode(whole), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dilations", [(1, 3, 9), (1,)], ids=str)
+def test_without_gradients_the_same_is_computed(dilations: tuple[int, ...]) -> None:
+    """In blocks, as pictures and as matrix products: for long and short sounds, and for several at once."""
+    torch.manual_seed(2)
+    codec = SoundStream(SoundStreamConfig(channels=4, width=16, codebook_size=64, dilations=dilations)).eval()
+    for part in (codec.encoder, codec.decoder):
+        start_with_unit_gain(part)
+    for frames, batch in ((30, 2), (2, 1)):
+        audio = sound(frames * 320, 5, batch)
+        latents = codec.encoder(audio)
+        decoded = codec.decoder(latents)
+        with torch.no_grad():
+            torch.testing.assert_close(codec.encoder(audio), latents, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(codec.decoder(latents), decoded, atol=1e-4, rtol=1e-4)
+            assert torch.equal(codec.quantizer.codes(latents), codec.quantizer(latents).indices)
+
+
 def test_the_batch_does_not_matter(codec: SoundStream) -> None:
     batch = sound(5 * 320, 4, batch=3)
     together = codec.encode(batch)
