@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from media.encode import jpeg_bytes
+from training.enlarged_codes import bicubic
 from training.evaluate_settings import greedy, likeliest
-from training.evaluate_super_resolution import bicubic
 from training.generate_inputs import model_format
 from training.generation import Generator
 from training.lm import ReelLm

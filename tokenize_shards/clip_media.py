@@ -26,6 +26,7 @@ class ClipMedia:
         path: its file, or the source that holds it; None where `picture` is all there is.
         picture: an image (H W 3) uint8.
         crop: the part of the picture that counts: (top, left, height, width) in pixels; None for all of it.
+        mirrored: left and right are changed.
     """
 
     key: str
@@ -38,6 +39,7 @@ class ClipMedia:
     has_sound: bool = False
     picture: np.ndarray | None = field(default=None, repr=False)
     crop: tuple[int, int, int, int] | None = None
+    mirrored: bool = False
 
     def sample_key(self, window: Window) -> str:
         return f"{self.key}-{window.index:04d}"
@@ -50,6 +52,10 @@ class ClipMedia:
         Raises:
             Rejection: as `media.windows.FrameReader.frames_at`.
         """
+        frames = self._upright(window, rate, num_frames, start_s)
+        return np.ascontiguousarray(frames[:, :, ::-1]) if self.mirrored else frames
+
+    def _upright(self, window: Window, rate: Fraction, num_frames: int, start_s: Fraction) -> np.ndarray:
         if self.picture is not None:
             return np.repeat(self.picture[None], num_frames, axis=0)
         first = self.origin + window.start_s + start_s

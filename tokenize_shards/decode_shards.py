@@ -189,4 +189,4 @@ def _original(sample: TokenSample, media: bytes, meta: Mapping[str, Any]) -> dic
             frames = read_window(path, start, meta["num_frames"], Fraction(*meta["fps"]), *meta["resolutions"][-1])
         except Rejection:
             return {}
-    return {sample.key: frames}
+    return {sample.key: frames[:, :, ::-1] if meta.get("mirrored") else frames}

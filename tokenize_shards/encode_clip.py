@@ -5,6 +5,7 @@ CPU threads is a setting, and both are part of the fingerprint. Each modality is
 fingerprint, so that a change of the audio tokenizer redoes audio alone.
 """
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -29,6 +30,8 @@ from tokenize_shards.windows import choose_bucket, clip_duration, plan_windows
 
 CODE_VERSION = 2
 """Raised when the same clip, settings and tokenizers would give other samples than before."""
+
+_OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 class PartStore(Protocol):
@@ -105,6 +108,8 @@ class ClipTokenizer:
         Raises:
             Rejection: `too_short`, or the media cannot be decoded (as `media.probe` and `media.images`).
         """
+        if self.settings.video.mirror:
+            sidecar = {**sidecar, "caption": mirrored_caption(sidecar.get("caption"))}
         with ExitStack() as stack:
             stack.enter_context(fixed_threads(self.settings.threads))
             if sidecar.get("image"):
@@ -123,13 +128,14 @@ class ClipTokenizer:
         crop = tuple(sidecar["crop"]) if sidecar.get("crop") else None
         height, width = (crop[2], crop[3]) if crop else (about.height, about.width)
         sizes = choose_bucket(height, width, self.settings.video.buckets)
-        return ClipMedia(key, windows, sizes, sidecar, origin, end, path, about.audio_codec is not None, crop=crop)
+        sound, mirrored = about.audio_codec is not None, self.settings.video.mirror
+        return ClipMedia(key, windows, sizes, sidecar, origin, end, path, sound, crop=crop, mirrored=mirrored)
 
     def _image(self, key: str, data: bytes, sidecar: Mapping[str, Any]) -> ClipMedia:
         picture = image_from_bytes(data)
         sizes = choose_bucket(picture.shape[0], picture.shape[1], self.settings.video.buckets)
         windows = plan_windows(Fraction(0), 1, self.settings.video)
-        return ClipMedia(key, windows, sizes, sidecar, picture=picture)
+        return ClipMedia(key, windows, sizes, sidecar, picture=picture, mirrored=self.settings.video.mirror)
 
     def _pieces(self, part: Part, clip: ClipMedia) -> list[Piece]:
         if self.store is None:
@@ -158,6 +164,7 @@ class ClipTokenizer:
             "start_s": float(window.start_s),
             "num_frames": window.num_frames,
             "independent": self.settings.video.independent,
+            **({"mirrored": True} if clip.mirrored else {}),
             "fps": [self.settings.video.rate.numerator, self.settings.video.rate.denominator],
             "resolution": list(clip.sizes[0]),
             "resolutions": [list(size) for size in clip.sizes],
@@ -165,6 +172,13 @@ class ClipTokenizer:
             "quality": quality,
         }
         return TokenSample(clip.sample_key(window), arrays, meta)
+
+
+def mirrored_caption(caption: str | None) -> str | None:
+    """The caption with the words "left" and "right" changed."""
+    if caption is None:
+        return None
+    return re.sub(r"\b(left|right)\b", lambda word: _OTHER_SIDE[word[0]], caption)
 
 
 @contextmanager

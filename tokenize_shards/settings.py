@@ -131,12 +131,13 @@ class TokenizeSettings:
         """By modality, what decides the tokens of a clip besides the tokenizers' weights; for fingerprints."""
         video = self.video
         window = {"num_frames": video.lengths, "fps": str(video.rate), "stride": video.stride, "threads": self.threads}
-        made = {"precision": video.precision, "compile": video.compile}
+        mirror = {"mirror": True} if video.mirror else {}
+        made = {"precision": video.precision, "compile": video.compile, **mirror}
         return {
             "video": {**window, **made, "buckets": video.buckets, "independent": video.independent},
             "audio": window,
             "text": {"max_tokens": self.text.max_tokens, "threads": self.threads},
-            "motion": window,
+            "motion": {**window, **mirror},
             "structure": {**window, **made, "buckets": video.buckets},
         }
 

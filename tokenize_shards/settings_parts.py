@@ -43,6 +43,8 @@ class VideoTokenSettings:
             windows of each length; those of one length have shards of their own.
         fps: frames per second within a window; each is the frame nearest to its time.
         stride: frames from the start of one window to the next; null: one window, without overlap.
+        mirror: left and right changed, in the pictures and as words of the captions; as a second data set beside the
+            first, where clips are few.
         independent: tokenize each frame as an image of its own. With `fps` 0.25 these are Video-LaVIT's keyframes,
             one for every 4 s, between which `motion` tells what happens.
         batch_size: windows encoded at once, padded to this number so that bytes do not depend on the batch; null: 1
@@ -58,6 +60,7 @@ class VideoTokenSettings:
     num_frames: int | list[int] = 17
     fps: float = 8.0
     stride: int | None = None
+    mirror: bool = False
     independent: bool = False
     batch_size: int | None = None
     precision: Precision | None = None

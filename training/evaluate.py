@@ -171,7 +171,10 @@ class Evaluation:
         return wrong - own
 
     def future_figures(self, samples: Sequence[TokenSample], fmt: Format) -> dict[str, float]:
-        """PSNR and SSIM of generated futures against the decoded truth, beside copying the last given frame."""
+        """PSNR and SSIM of generated futures against the decoded truth, beside copying the last given frame.
+
+        Figures of the mean picture of several draws begin with `mean_`.
+        """
         given = fmt.given(self.settings.given_s)
         first = fmt.frames_of(given)
         random = torch.Generator().manual_seed(self.settings.seed)
@@ -180,13 +183,26 @@ class Evaluation:
         for start in range(0, len(chosen), self.settings.batch_size):
             part = chosen[start : start + self.settings.batch_size]
             done = self.generator.complete("continue", part, self.settings.sampling, random, given=given)
-            for finished, sample in zip(done, part, strict=True):
-                made, truth = (self.generator.frames(each.arrays["video"])[first:] for each in (finished, sample))
+            drawn = [
+                self.generator.complete("continue", part, self.settings.drawing, random, given=given)
+                for _ in range(self.settings.draws)
+            ]
+            for index, sample in enumerate(part):
+                made, truth = (self._frames(each, first) for each in (done[index], sample))
                 last = self.generator.frames(sample.arrays["video"][:given])[-1:]
                 copied = np.repeat(last, len(truth), axis=0)
-                better = {"better_share": float(psnr_db(made, truth) > psnr_db(copied, truth))}
-                rows.append({**compared(made, truth), **compared(copied, truth, "copy_"), **better})
+                row = {**compared(made, truth), **compared(copied, truth, "copy_")}
+                row["better_share"] = float(psnr_db(made, truth) > psnr_db(copied, truth))
+                if drawn:
+                    mean = np.mean([self._frames(future[index], first) for future in drawn], axis=0)
+                    mean = mean.round().astype(np.uint8)
+                    row |= compared(mean, truth, "mean_")
+                    row["mean_better_share"] = float(psnr_db(mean, truth) > psnr_db(copied, truth))
+                rows.append(row)
         return {**mean_figures(rows), "samples": len(rows), "given_frames": first, "frames": fmt.num_frames}
+
+    def _frames(self, sample: TokenSample, first: int) -> np.ndarray:
+        return self.generator.frames(sample.arrays["video"])[first:]
 
 
 def _summary(pairs: Sequence[tuple[float, bool]]) -> dict[str, float]:

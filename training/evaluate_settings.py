@@ -11,6 +11,10 @@ def greedy() -> SamplingSettings:
     return SamplingSettings(temperature=0.0, top_p=1.0, guidance=1.0)
 
 
+def moderate() -> SamplingSettings:
+    return SamplingSettings(temperature=0.7, top_p=1.0, guidance=1.0)
+
+
 def likeliest() -> SuperResolutionSampling:
     return SuperResolutionSampling(temperature=0.0, choice_temperature=0.0, guidance_text=1.0)
 
@@ -60,6 +64,9 @@ class EvaluateSettings:
         generate: samples whose future (or high resolution) is generated and held against the truth, in pixels; 0: none.
         given_s: seconds they are given.
         sampling: of that generation.
+        draws: futures that are drawn besides for each of these samples; the mean of their pictures is judged too. No
+            single future has as small a squared error to be expected. 0: none.
+        drawing: how they are drawn.
         upsampling: likewise, of a super-resolution model.
         features: networks of FVD, FAD, CLIPSIM and inception score.
         device: auto (cuda when there is one), cuda or cpu.
@@ -76,6 +83,8 @@ class EvaluateSettings:
     generate: int = 16
     given_s: float = 1.125
     sampling: SamplingSettings = field(default_factory=greedy)
+    draws: int = 0
+    drawing: SamplingSettings = field(default_factory=moderate)
     upsampling: SuperResolutionSampling = field(default_factory=likeliest)
     features: FeatureSettings = field(default_factory=FeatureSettings)
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -86,6 +95,8 @@ class EvaluateSettings:
             raise ValueError("model and data must be named: --model DIR --data TOKENS")
         if min(self.limit, self.batch_size) < 1 or self.generate < 0:
             raise ValueError("limit and batch_size must be 1 or more, generate 0 or more")
+        if self.draws < 0 or (self.draws > 1 and self.drawing.temperature == 0):
+            raise ValueError("draws must be 0 or more; with drawing.temperature 0 all are alike, so give one or none")
 
 
 EVALUATE = CommandLine(

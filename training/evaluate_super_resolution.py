@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -13,6 +12,7 @@ from schemas.shards import TokenSample
 from tokenize_shards.base import default_device
 from tokenize_shards.round_trip import decode_frames
 from training.batches import BatchLoader, BatchSettings
+from training.enlarged_codes import bicubic, low_inputs
 from training.evaluate_settings import EvaluateSettings
 from training.metrics import compared, mean_figures
 from training.model_folder import Tokenizers, load_model
@@ -34,6 +34,7 @@ class UpscalerEvaluation:
         self.tokenizers = Tokenizers(infos, self.folder, self.device)
         everything = ShardDataset(settings.data, settings.split, expected=self.expected)
         self.low, self.high = members_of_formats(everything[0], self.model.config.formats or {})
+        self.low_inputs = low_inputs(self.model.config, lambda: self.tokenizers.video, self.device)
         read = (self.low, self.high, "text")
         self.dataset = ShardDataset(settings.data, settings.split, expected=self.expected, members=read)
 
@@ -54,7 +55,7 @@ class UpscalerEvaluation:
     def _inputs(self, samples: Sequence[TokenSample]) -> tuple[torch.Tensor, Condition]:
         codes = np.stack([sample.arrays[self.high] for sample in samples]).astype(np.int64)
         texts = [sample.arrays.get("text", np.zeros((0, 0), np.float16)) for sample in samples]
-        lows = [sample.arrays[self.low] for sample in samples]
+        lows = self.low_inputs([sample.arrays[self.low] for sample in samples])
         condition = condition_of(lows, texts, self.model.config.text_width, self.device)
         return torch.from_numpy(codes).to(self.device), condition
 
@@ -87,8 +88,3 @@ class UpscalerEvaluation:
             )
             rows.append({**compared(own, truth), **compared(bicubic(low, *truth.shape[1:3]), truth, "bicubic_")})
         return {**mean_figures(rows), "samples": len(rows)}
-
-
-def bicubic(frames_THWC: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The frames (uint8) enlarged."""
-    return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC) for frame in frames_THWC])

@@ -9,6 +9,7 @@ import torch
 from schemas.shards import TokenSample
 from tokenize_shards.round_trip import decode_frames, decode_images, decode_sound
 from training.decoding import decode as decode_tokens
+from training.enlarged_codes import low_inputs
 from training.generate_settings import SamplingSettings, SuperResolutionSampling
 from training.lm import ReelLm, to_tensors
 from training.model_folder import Tokenizers
@@ -121,7 +122,8 @@ class Generator:
                 f"the super-resolution model takes text states of width {config.text_width}, the language model's have "
                 f"{text.shape[-1]}; use models trained on the same shards"
             )
-        condition = condition_of(list(codes_Bthw), [text] * len(codes_Bthw), config.text_width, self.device)
+        lows = low_inputs(config, lambda: self.tokenizers.video, self.device)(list(codes_Bthw))
+        condition = condition_of(lows, [text] * len(codes_Bthw), config.text_width, self.device)
         scale = (config.formats or {}).get("scale", [1, 2, 2])
         t, h, w = (size * factor for size, factor in zip(codes_Bthw.shape[1:], scale, strict=True))
         return upsample(self.upscaler, condition, (t, h, w), sampling, random, on_step).cpu().numpy().astype(np.uint32)

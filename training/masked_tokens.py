@@ -13,6 +13,8 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from training.visual_tokens import factor_nll, split_codes
 
+MAX_PLAIN_CONTEXT = 512
+
 
 class MaskedTokensConfig(PreTrainedConfig):
     """Sizes of the model, and which tokenizers made its tokens (as in `training.lm.ReelLmConfig`)."""
@@ -62,7 +64,17 @@ class Attention(nn.Module):
         q = rearrange(self.query(x_BSD), "b s (n d) -> b n s d", n=self.num_heads)
         k, v = rearrange(self.key_value(context_BLD), "b l (two n d) -> two b n l d", two=2, n=self.num_heads)
         mask = None if mask_BL is None else mask_BL[:, None, None, :]
-        return self.out(rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "b n s d -> b s (n d)"))
+        plain = q.device.type == "cpu" and q.requires_grad and k.shape[-2] <= MAX_PLAIN_CONTEXT
+        attend = _plain_attention if plain else F.scaled_dot_product_attention
+        return self.out(rearrange(attend(q, k, v, mask), "b n s d -> b s (n d)"))
+
+
+def _plain_attention(q_BNSD: Tensor, k_BNLD: Tensor, v_BNLD: Tensor, mask_B11L: Tensor | None) -> Tensor:
+    """Attention by its formula: on CPUs, the gradient of the fused kernel takes thrice as long for short contexts."""
+    scores_BNSL = (q_BNSD * q_BNSD.shape[-1] ** -0.5) @ k_BNLD.transpose(-1, -2)
+    if mask_B11L is not None:
+        scores_BNSL = scores_BNSL.masked_fill(~mask_B11L, -torch.inf)
+    return scores_BNSL.float().softmax(dim=-1).to(v_BNLD.dtype) @ v_BNLD
 
 
 def mlp(config: MaskedTokensConfig) -> nn.Sequential:

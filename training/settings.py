@@ -173,6 +173,8 @@ class SuperResolutionModelSettings:
         heads: of attention; they divide the width.
         factors: sizes that multiply to the number of visual codes.
         windows: (t, h, w) in high-resolution tokens of the three layers; 0: the whole axis.
+        low_grid: own: the low-resolution codes as they are (published); same: those of the decoded and enlarged low
+            resolution, each where the code that it helps predict stands. Learns from fewer clips.
         low_noise: highest share of low-resolution codes replaced by random ones; it is drawn anew for each sample.
         drop_text: share of samples without caption.
         drop_low: share of samples without low-resolution codes.
@@ -183,6 +185,7 @@ class SuperResolutionModelSettings:
     heads: int = 4
     factors: list[int] = field(default_factory=lambda: [512, 512])
     windows: list[list[int]] = field(default_factory=lambda: [[1, 0, 4], [1, 4, 0], [0, 8, 8]])
+    low_grid: Literal["own", "same"] = "own"
     low_noise: float = 0.2
     drop_text: float = 0.1
     drop_low: float = 0.1

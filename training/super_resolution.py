@@ -3,6 +3,10 @@
 A block is three layers, whose windows run vertically, horizontally and through time. A layer is self-attention in
 its window, cross-attention to the same window of the low-resolution tokens (half as high and wide), cross-attention
 to the text, and an MLP. A code is two factors of 512: their embeddings are added, their two softmaxes share them.
+
+Not published: with `low_grid` "same" the low resolution comes on the grid of the high one
+(`training.enlarged_codes`), and its embedding is added where the code of the same place stands. From few clips the
+published model does not learn which bits of a coarse code make which of four fine ones; here they mostly are the same.
 """
 
 from typing import Any, NamedTuple
@@ -23,8 +27,8 @@ class SuperResolutionConfig(MaskedTokensConfig):
     """Sizes of the model, and which tokenizers made its tokens.
 
     `windows` are (t, h, w) in high-resolution tokens for the vertical, horizontal and temporal layer of a block; 0
-    means the whole axis. `tokenizers` and `formats` are as in `training.lm.ReelLmConfig`; `formats` here holds the
-    grids and pixel sizes "low" and "high".
+    means the whole axis. `low_grid` is "own" or "same". `tokenizers` and `formats` are as in
+    `training.lm.ReelLmConfig`; `formats` here holds the grids and pixel sizes "low" and "high".
     """
 
     model_type = "reelmill_super_resolution"
@@ -32,6 +36,7 @@ class SuperResolutionConfig(MaskedTokensConfig):
     width: int = 128
     num_blocks: int = 2
     windows: list[list[int]] | None = None
+    low_grid: str = "own"
     low_noise: float = 0.2
     drop_text: float = 0.1
     drop_low: float = 0.1
@@ -40,6 +45,8 @@ class SuperResolutionConfig(MaskedTokensConfig):
         self.windows = [[1, 0, 4], [1, 4, 0], [0, 8, 8]] if self.windows is None else self.windows
         if len(self.windows) != 3 or any(len(window) != 3 for window in self.windows):
             raise ValueError(f"windows are {self.windows}; three of (t, h, w) are wanted")
+        if self.low_grid not in ("own", "same"):
+            raise ValueError(f"low_grid is {self.low_grid!r}; allowed are 'own' and 'same'")
         super().__post_init__(**kwargs)
 
 
@@ -47,7 +54,7 @@ class Condition(NamedTuple):
     """What is given.
 
     Attributes:
-        low: (B, t, h, w) int64, low-resolution codes.
+        low: (B, t, h, w) int64, low-resolution codes; for a model of `low_grid` "same", on the grid of the result.
         text: (B, L, D_text), padded; `text_mask` (B, L) bool is True where a state is real.
         use_low: (B,) bool; where False the low-resolution tokens are hidden from the model.
     """
@@ -142,6 +149,8 @@ class SuperResolution(MaskedTokens):
         hide_low = (~condition.use_low)[:, None, None, None].expand(condition.low.shape)
         x, low = self.high(codes_Bthw, hide_Bthw), self.low(condition.low, hide_low)
         text = self.text_states(condition.text)
+        if self.config.low_grid == "same":
+            x = x + low
         for layer in self.layers:
             x = layer(x, low, text, condition.text_mask)
         return self.logits(x, self.high)

@@ -1,6 +1,6 @@
 """`reelmill train super-resolution`: the upscaler of video tokens, from shards with two resolutions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +9,20 @@ import torch
 from rich.console import Console
 
 from schemas.shards import TokenSample
+from tokenize_shards.base import VideoTokenizer
+from tokenize_shards.loading import load_video_tokenizer
 from training.batches import BatchLoader, BatchSettings
+from training.enlarged_codes import Lows, low_inputs
 from training.masked_tokens import MaskedOutput
 from training.model_folder import export_model, tokenizer_dicts
 from training.settings import TRAIN_SUPER_RESOLUTION, SuperResolutionSettings
-from training.shards import ShardDataset
+from training.shards import ShardDataset, check_tokenizers
 from training.super_resolution import Condition, SuperResolution, SuperResolutionConfig
 from training.text_condition import pad_text
 from training.trainer_loop import StepLoss, Trainer, make_fabric
 
 
-def condition_of(
-    low_codes: Sequence[np.ndarray], texts: Sequence[np.ndarray], text_width: int, device: Any
-) -> Condition:
+def condition_of(low_codes: Lows, texts: Sequence[np.ndarray], text_width: int, device: Any) -> Condition:
     """What is given of several samples; a sample without text has an empty row.
 
     Args:
@@ -44,6 +45,7 @@ class SuperResolutionObjective:
     ):
         self.model, self.settings, self.members, self.rank = model, settings, members, rank
         self.val_loader: BatchLoader | None = None
+        self.low_inputs: Callable[[Lows], Lows] = lambda lows: lows
         self.device: torch.device | str = "cpu"
 
     def inputs(self, samples: Sequence[TokenSample]) -> tuple[torch.Tensor, Condition]:
@@ -51,7 +53,7 @@ class SuperResolutionObjective:
         low, high = self.members
         texts = [sample.arrays.get("text", np.zeros((0, 0), np.float16)) for sample in samples]
         codes = torch.from_numpy(np.stack([sample.arrays[high] for sample in samples]).astype(np.int64))
-        lows = [sample.arrays[low] for sample in samples]
+        lows = self.low_inputs([sample.arrays[low] for sample in samples])
         return codes.to(self.device), condition_of(lows, texts, self.model.config.text_width, self.device)
 
     def loss(self, model: Any, samples: list[TokenSample], step: int, micro_step: int) -> StepLoss:
@@ -137,7 +139,8 @@ def make_model(settings: SuperResolutionSettings, dataset: ShardDataset) -> tupl
     scale = [high // low for low, high in zip(grids["low"], grids["high"], strict=True)]
     config = SuperResolutionConfig(
         width=sizes.width, num_blocks=sizes.blocks, num_heads=sizes.heads, factors=sizes.factors,
-        windows=sizes.windows, low_noise=sizes.low_noise, drop_text=sizes.drop_text, drop_low=sizes.drop_low,
+        windows=sizes.windows, low_grid=sizes.low_grid, low_noise=sizes.low_noise,
+        drop_text=sizes.drop_text, drop_low=sizes.drop_low,
         text_width=(text.width or 1) if text else 1, empty_text_length=1 if empty is None else len(empty),
         tokenizers=tokenizer_dicts(info.tokenizers, ("video", "text")), formats={**grids, "scale": scale},
     )  # fmt: skip
@@ -167,7 +170,15 @@ def train(settings: SuperResolutionSettings, console: Console | None = None) -> 
     loader = BatchLoader(dataset, batches, rank=fabric.global_rank, world_size=fabric.world_size)
     objective = SuperResolutionObjective(model, settings, members, fabric.global_rank)
     objective.device, objective.val_loader = fabric.device, _val_loader(settings, read, members)
+    objective.low_inputs = low_inputs(model.config, lambda: tokenizer_of(everything, fabric.device), fabric.device)
     return Trainer(fabric, objective, loader, settings.loop, settings.optimizer, output, console).fit()
+
+
+def tokenizer_of(dataset: ShardDataset, device: torch.device) -> VideoTokenizer:
+    """The video tokenizer of a data set; ValueError where the one at hand is not the one that made the shards."""
+    tokenizer = load_video_tokenizer(dataset.info.tokenizers["video"].name, device)
+    check_tokenizers(dataset.info, {"video": tokenizer.fingerprint}, "the data set")
+    return tokenizer
 
 
 def _val_loader(

@@ -14,7 +14,7 @@ from schemas.shards import TokenSample, encode_sample
 from schemas.states import Rejection
 from tests.tokenize_shards.tiny_models import make_clip, save_audio_tokenizer
 from tokenize_shards.clip_parts import pack_pieces, unpack_pieces
-from tokenize_shards.encode_clip import ClipTokenizer
+from tokenize_shards.encode_clip import ClipTokenizer, mirrored_caption
 from tokenize_shards.loading import load_audio_tokenizer, load_text_encoder, load_video_tokenizer
 from tokenize_shards.settings import (
     AudioTokenSettings,
@@ -86,6 +86,33 @@ def test_the_shapes_of_videopoet(models: dict[str, str], clip: tuple[Path, dict[
     assert sample.arrays["video"].size == 1280
     assert sample.arrays["audio"].shape == (4, 106)
     assert "text" not in sample.arrays
+
+
+def test_a_mirrored_clip(settings: TokenizeSettings, clip: tuple[Path, dict[str, Any]]) -> None:
+    path, sidecar = clip
+    mirrored = ClipTokenizer(replace(settings, video=replace(settings.video, mirror=True)))
+    plain = ClipTokenizer(settings)
+    assert mirrored.fingerprints["video"] != plain.fingerprints["video"]
+    assert mirrored.fingerprints["audio"] == plain.fingerprints["audio"]
+    sample = mirrored.tokenize("c0ffee", path, sidecar)[0]
+    frames = read_window(path, 0, 17, 8, 32, 32)[:, :, ::-1]
+    codes = mirrored.video.tokenizer.encode(torch.from_numpy(frames.copy())[None].permute(0, 4, 1, 2, 3) / 127.5 - 1)
+    np.testing.assert_array_equal(sample.arrays["video"], codes[0].numpy())
+    assert (sample.meta["caption"], sample.meta["mirrored"]) == ("a red ball rolls right", True)
+    assert "mirrored" not in plain.tokenize("c0ffee", path, sidecar)[0].meta
+
+
+@pytest.mark.parametrize(
+    ("caption", "other"),
+    [
+        ("from left to the right side", "from right to the left side"),
+        ("bright leftovers", "bright leftovers"),
+        ("", ""),
+        (None, None),
+    ],
+)
+def test_captions_of_mirrored_clips(caption: str | None, other: str | None) -> None:
+    assert mirrored_caption(caption) == other
 
 
 def test_a_still_has_the_tokens_of_the_first_frame(tokenizer: ClipTokenizer, clips: Path) -> None:

@@ -9,6 +9,8 @@ from rich.console import Console
 
 from reelmill import main as reelmill
 from training.baselines import CodeBaselines, fit_mixture
+from training.evaluate_settings import EvaluateSettings
+from training.generate_settings import SamplingSettings
 from training.metrics import binomial_p, frechet_distance, psnr_db, ssim
 from training.settings import LoopSettings, SuperResolutionModelSettings, SuperResolutionSettings
 from training.super_resolution_train import train as train_super_resolution
@@ -84,8 +86,24 @@ def test_evaluation_from_the_command_line(one_step_lm, token_data, tmp_path):
     assert figures["protocol"]["samples"] == 3
 
 
-def test_super_resolution_is_judged_beside_bicubic(token_data, tmp_path):
-    small = SuperResolutionModelSettings(width=16, blocks=1, heads=2, windows=[[1, 0, 2], [1, 2, 0], [0, 4, 4]])
+def test_mean_picture_of_several_draws_is_judged_too(one_step_lm, token_data, tmp_path):
+    output = tmp_path / "figures.json"
+    arguments = ["--tasks", "[continue]", "--generate", "1", "--draws", "2", "--device", "cpu", "--output", str(output)]
+    assert reelmill(["evaluate", "--model", str(one_step_lm), "--data", str(token_data.folder), *arguments]) == 0
+    future = json.loads(output.read_text())["future"]
+    assert {"mean_psnr_db", "mean_ssim", "mean_better_share", "psnr_db", "copy_psnr_db"} <= future.keys()
+    assert 0 < future["mean_psnr_db"] < 99
+
+
+def test_draws_that_are_all_alike_are_refused():
+    with pytest.raises(ValueError, match="all are alike"):
+        EvaluateSettings(model="lm", data="tokens", draws=2, drawing=SamplingSettings(temperature=0.0))
+
+
+@pytest.mark.parametrize("low_grid", ["own", "same"])
+def test_super_resolution_is_judged_beside_bicubic(low_grid, token_data, tmp_path):
+    windows = [[1, 0, 2], [1, 2, 0], [0, 4, 4]]
+    small = SuperResolutionModelSettings(width=16, blocks=1, heads=2, windows=windows, low_grid=low_grid)
     loop = LoopSettings(steps=1, batch_size=2, device="cpu", save_every=0)
     settings = SuperResolutionSettings(data=str(token_data.folder), output=str(tmp_path), model=small, loop=loop)
     train_super_resolution(settings, Console(quiet=True))

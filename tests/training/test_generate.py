@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -40,6 +41,10 @@ def models(token_data, tmp_path_factory) -> Path:
     train_lm(lm, QUIET)
     small = SuperResolutionModelSettings(width=16, blocks=1, heads=2, windows=[[1, 0, 2], [1, 2, 0], [0, 4, 4]])
     train_super_resolution(SuperResolutionSettings(data=data, output=str(root / "sr"), model=small, loop=LOOP), QUIET)
+    same = SuperResolutionSettings(
+        data=data, output=str(root / "sr-same"), model=replace(small, low_grid="same"), loop=LOOP
+    )
+    train_super_resolution(same, QUIET)
     Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(root / "picture.png")
     return root
 
@@ -90,9 +95,10 @@ def test_every_task_makes_an_mp4_and_a_contact_sheet(task, inputs, frames, sound
     assert output.with_suffix(".jpg").stat().st_size > 0
 
 
-def test_super_resolution_doubles_the_sides(models, tmp_path):
+@pytest.mark.parametrize("name", ["sr", "sr-same"])
+def test_super_resolution_doubles_the_sides(name, models, tmp_path):
     output = tmp_path / "large.mp4"
-    flags = ("--super_resolution", str(models / "sr"), "--upsampling.steps", "2", "--sound", "false")
+    flags = ("--super_resolution", str(models / name), "--upsampling.steps", "2", "--sound", "false")
     assert generate(models, output, "--task", "t2v", "--prompt", "a ball", *flags) == 0
     assert content(output) == (17, (64, 64), None)
 

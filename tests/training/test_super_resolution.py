@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.training.token_samples import TEXT_WIDTH
+from training.masked_tokens import Attention
 from training.super_resolution import (
     Condition,
     SuperResolution,
@@ -163,6 +164,37 @@ def test_overfits_and_greedy_sampling_reproduces():
     assert model.masked_loss(high, condition, everything).loss < 0.05
     greedy = SuperResolutionSampling(steps=6, temperature=0, choice_temperature=0, guidance_text=1.0)
     assert torch.equal(upsample(model, condition, GRID, greedy, torch.Generator()), high)
+
+
+def test_codes_on_the_same_grid_tell_of_their_own_place():
+    """One low-resolution code moves the logits of its place, before any layer mixes them."""
+    model = SuperResolution(tiny_config(low_grid="same", num_blocks=0)).eval()
+    high, condition = random_inputs(batch=1)
+    condition = condition._replace(low=high)
+    other = high.clone()
+    other[0, 1, 3, 5] ^= 1
+    hide = torch.ones(high.shape, dtype=torch.bool)
+    with torch.no_grad():
+        first, second = (model(high, hide, condition._replace(low=low))[1][0] for low in (high, other))
+    moved = torch.zeros(GRID, dtype=torch.bool)
+    moved[1, 3, 5] = True
+    assert torch.equal((first - second).abs().amax(dim=-1) > 0, moved)
+
+
+def test_unknown_grid_of_the_low_resolution_is_refused():
+    with pytest.raises(ValueError, match="low_grid is 'half'; allowed are 'own' and 'same'"):
+        tiny_config(low_grid="half")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_by_its_formula_is_that_of_the_fused_kernel(masked):
+    generator = torch.Generator().manual_seed(0)
+    attention = Attention(32, 4)
+    x, context = (torch.randn(2, length, 32, generator=generator) for length in (5, 7))
+    mask = torch.arange(7)[None] < torch.tensor([[7], [4]]) if masked else None
+    trained = attention(x, context, mask)
+    with torch.no_grad():
+        torch.testing.assert_close(trained.detach(), attention(x, context, mask), rtol=1e-4, atol=1e-5)
 
 
 def test_save_and_load_give_the_same_model(model, tmp_path):

@@ -42,7 +42,16 @@ def super_resolution_settings(data, output, **changes) -> SuperResolutionSetting
     return replace(SuperResolutionSettings(data=str(data), output=str(output), model=model, loop=LOOP), **changes)
 
 
-TRAINERS = {"lm": (train_lm, lm_settings), "super-resolution": (train_super_resolution, super_resolution_settings)}
+def enlarged_settings(data, output) -> SuperResolutionSettings:
+    settings = super_resolution_settings(data, output)
+    return replace(settings, model=replace(settings.model, low_grid="same"))
+
+
+TRAINERS = {
+    "lm": (train_lm, lm_settings),
+    "super-resolution": (train_super_resolution, super_resolution_settings),
+    "super-resolution of enlarged codes": (train_super_resolution, enlarged_settings),
+}
 
 
 @pytest.mark.parametrize("name", TRAINERS)
