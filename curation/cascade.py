@@ -37,7 +37,7 @@ class CascadeDetector:
         self._doubted: list[bool] = []  # block by block
         self._judged = 0  # blocks whose probabilities are known
         self._middle = self._extent = np.zeros(0, np.float32)
-        self._second = SecondOpinion()
+        self._second = SecondOpinion(threshold)
         self._num_frames = 0
         load(), transnet.weights_path()  # missing weights are a broken installation: say so before any work
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curation import transnet
+from curation.transnet_quick import judge
 
 # Chosen on plain cuts, dissolves and fades between clips held back from training, 31,706 frames with 540 transitions
 # (`benchmarks.shot_doubts`). `UNSURE` is as low as lets TransNetV2 see no more than one frame in ten; peaks of the
@@ -18,7 +18,9 @@ EXTENT_THRESHOLD = 0.1
 EDGE = (
     12  # frames beyond `PAD` in which it is believed about the extent: of a dissolve the middle alone may be in doubt
 )
-# TransNetV2 costs two hundred times as much as the small network, and a doubt in footage that is seldom cut is nearly
+MOST, MARGIN = 50, 20  # frames of a window that are judged, and that are only seen on either side; with 12 it is worse
+CLOSE = 0.15  # log odds; twice what bfloat16 was off by at most there: so close to a threshold, float32 decides
+# TransNetV2 costs a hundred times as much as the small network, and a doubt in footage that is seldom cut is nearly
 # always something that moves. So it is asked only where at least so many sure transitions lie among so many frames.
 FEWEST_SURE, AROUND = 4, 512
 Stretch = tuple[int, int]  # frames [first, last)
@@ -39,16 +41,20 @@ class SecondOpinion:
     """Follows the small network's middle head and asks TransNetV2 about doubts in densely edited footage.
 
     A doubt is a stretch above `UNSURE` without a peak of `SURE`. It is dealt with once the frames around it are judged.
+
+    Args:
+        threshold: of the middle head, above which there is a transition.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threshold: float = 0.5) -> None:
+        self._threshold = threshold
         self.opinions: list[Opinion] = []
         self._settled = 0  # doubts that begin before this frame have been dealt with
 
     @property
     def oldest_needed(self) -> int:
         """Index of the first frame that may still be looked at."""
-        return max(self._settled - transnet.WINDOW, 0)
+        return max(self._settled - MOST - 2 * MARGIN, 0)
 
     def follow(self, middle: np.ndarray, frame_at: FrameAt, *, whole: bool) -> None:
         """Deals with the doubts around which enough is known of `middle` (T,); with all where it is `whole`."""
@@ -73,10 +79,39 @@ class SecondOpinion:
                 under_way = opinion.extent[first - opinion.begin : last - opinion.begin] > EXTENT_THRESHOLD
                 extent[first:last] = np.maximum(extent[first:last], under_way)
 
+    def decided(self, middle: np.ndarray, extent: np.ndarray, begin: int, doubts: list[Stretch]) -> bool:
+        """Whether both heads for the frames from `begin` on, in bfloat16, decide what exact ones would."""
+        for first, last in doubts:
+            peaks = middle[first - begin : last - begin]
+            edges = extent[max(first - EDGE - begin, 0) : last + EDGE - begin]
+            if _close_to(peaks, self._threshold) or _close_to(edges, EXTENT_THRESHOLD):
+                return False
+            if _valley_is_close(peaks, self._threshold):
+                return False
+        return True
+
     def _ask(self, window: Stretch, doubts: list[Stretch], frame_at: FrameAt) -> None:
-        around = range(window[0] - transnet.MARGIN, window[1] + transnet.MARGIN)
-        middle, extent = transnet.judge(np.stack([frame_at(index) for index in around]), "cpu")
+        around = range(window[0] - MARGIN, window[1] + MARGIN)
+        frames = np.stack([frame_at(index) for index in around])
+        middle, extent = judge(frames, lambda *heads: self.decided(*heads, around.start, doubts))
         self.opinions.append(Opinion(around.start, middle, extent, doubts))
+
+
+def _close_to(values: np.ndarray, threshold: float | np.ndarray) -> bool:
+    """Whether any probability is so close to the threshold that bfloat16 may have it on the wrong side."""
+    return bool((np.abs(_log_odds(values) - _log_odds(np.asarray(threshold))) < CLOSE).any())
+
+
+def _valley_is_close(middle: np.ndarray, threshold: float) -> bool:
+    """Whether any value between two peaks is close to half the lower one, where they would part."""
+    lower = np.minimum(np.maximum.accumulate(middle), np.maximum.accumulate(middle[::-1])[::-1])
+    between = (lower > middle) & (lower > threshold)
+    return bool(between.any()) and _close_to(middle[between], lower[between] / 2)
+
+
+def _log_odds(values: np.ndarray) -> np.ndarray:
+    inside = np.clip(values.astype(np.float64), 1e-6, 1 - 1e-6)
+    return np.log(inside / (1 - inside))
 
 
 def densely_edited(middle: np.ndarray, doubt: Stretch) -> bool:
@@ -86,16 +121,16 @@ def densely_edited(middle: np.ndarray, doubt: Stretch) -> bool:
 
 
 def windows(doubts: list[Stretch], num_frames: int) -> list[tuple[Stretch, list[Stretch]]]:
-    """Stretches of at most 50 frames that hold the doubts, padded, and what each holds of them."""
+    """Stretches of at most `MOST` frames that hold the doubts, padded, and what each holds of them."""
     found: list[tuple[Stretch, list[Stretch]]] = []
     for first, last in doubts:
         first, last = max(first - PAD, 0), min(last + PAD, num_frames)
-        if found and last <= found[-1][0][0] + transnet.STEP:
+        if found and last <= found[-1][0][0] + MOST:
             (begin, _), inside = found[-1]
             found[-1] = ((begin, last), [*inside, (first, last)])
             continue
-        for start in range(first, last, transnet.STEP):
-            part = (start, min(start + transnet.STEP, last))
+        for start in range(first, last, MOST):
+            part = (start, min(start + MOST, last))
             found.append((part, [part]))
     return found
 

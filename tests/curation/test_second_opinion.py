@@ -7,7 +7,17 @@ import pytest
 
 from benchmarks.shot_doubts import plain_edit
 from curation import transnet
-from curation.second_opinion import AROUND, SURE, UNSURE, SecondOpinion, densely_edited, runs_above, windows
+from curation.second_opinion import (
+    AROUND,
+    MARGIN,
+    MOST,
+    SURE,
+    UNSURE,
+    SecondOpinion,
+    densely_edited,
+    runs_above,
+    windows,
+)
 from tests.curation.pictures import dissolve, scene
 
 HIGH, LOW = (SURE + 1) / 2, (SURE + UNSURE) / 2  # a sure peak, a doubt
@@ -91,7 +101,7 @@ def test_the_answer_takes_the_place_of_the_doubt_and_does_not_depend_on_when_it_
         second, extent = SecondOpinion(), np.zeros(900, np.float32)
         for known in steps:
             second.follow(middle[:known], lambda index: small_frames[min(max(index, 0), 899)], whole=known == 900)
-        assert second.oldest_needed >= 900 - AROUND - transnet.WINDOW
+        assert second.oldest_needed >= 900 - AROUND - MOST - 2 * MARGIN
         after = middle.copy()
         second.give(after, extent)
         given.append((after, extent))
