@@ -254,6 +254,10 @@ class Magvit2(nn.Module):
         latents = self.quantizer.codes(indices.to(self.device))
         return torch.cat([self._decode_part(part) for part in self._parts(latents)]).clamp_(-1, 1)
 
+    def pictures(self, latents: Tensor) -> Tensor:
+        """±1 (B K t h w) → B 3 T H W, as `decode` gives them before they are held to [-1, 1]; with gradient."""
+        return self._decode_part(latents)
+
     def latents(self, video: Tensor) -> Tensor:
         """B 3 T H W → B K t h w before the sign, in pieces of one latent frame each."""
         if self.config.norm_scope == "clip":

@@ -98,14 +98,18 @@ class TokenGrid(nn.Module):
         """One table for each factor."""
         return cast(list[nn.Embedding], list(self.tables))
 
+    def embed(self, codes_Bthw: Tensor) -> Tensor:
+        """(B t h w D) of the codes alone."""
+        parts = split_codes(codes_Bthw, self.factors)
+        return torch.stack([table(part) for table, part in zip(self.embeddings, parts, strict=True)]).sum(dim=0)
+
     def forward(self, codes_Bthw: Tensor, hide_Bthw: Tensor) -> Tensor:
         """(B t h w D)."""
         places = cast(list[nn.Embedding], list(self.places))
         for axis, (size, table) in enumerate(zip(codes_Bthw.shape[1:], places, strict=True)):
             if size > table.num_embeddings:
                 raise ValueError(f"axis {axis} of the grid has {size} tokens, the model takes {table.num_embeddings}")
-        parts = split_codes(codes_Bthw, self.factors)
-        x = torch.stack([table(part) for table, part in zip(self.embeddings, parts, strict=True)]).sum(dim=0)
+        x = self.embed(codes_Bthw)
         x = self.hidden.to(x.dtype).where(hide_Bthw[..., None], x)
         t, h, w = (table.weight[:size] for table, size in zip(places, codes_Bthw.shape[1:], strict=True))
         return x + t[:, None, None] + h[:, None] + w

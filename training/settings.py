@@ -203,6 +203,9 @@ class SuperResolutionSettings:
         data: folder of token shards with two resolutions, or a list of them.
         output: folder for the model, its checkpoints and curves; a run that was stopped goes on from there.
         low: HEIGHTxWIDTH of the low resolution; null: the data set's lowest.
+        pixel_weight: of the squared error (in [-1, 1]) of the decoded likeliest codes beside the cross-entropy; 0:
+            none, as published. Such a model is asked in one round: --upsampling.steps 1.
+        pixel_from: share of the steps after which it counts; before, the likeliest codes make no picture to mend.
         high: HEIGHTxWIDTH of the high resolution; null: the next above it.
         model: sizes.
         optimizer: AdamW.
@@ -215,12 +218,17 @@ class SuperResolutionSettings:
     low: str | None = None
     high: str | None = None
     model: SuperResolutionModelSettings = field(default_factory=SuperResolutionModelSettings)
+    pixel_weight: float = 0.0
+    pixel_from: float = 0.3
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
     seed: int = 0
 
     def __post_init__(self) -> None:
         _named(self.data, self.output)
+        if self.pixel_weight < 0:
+            raise ValueError(f"pixel_weight {self.pixel_weight} must be 0 or more")
+        _share("pixel_from", self.pixel_from)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModel
 
 from training.masked_tokens import Attention, MaskedOutput, MaskedTokens, MaskedTokensConfig, mlp
 from training.masking import training_mask
+from training.pixel_loss import PixelLoss
 from training.text_condition import drop_text
 
 Window = tuple[int, int, int]
@@ -150,18 +151,31 @@ class SuperResolution(MaskedTokens):
         x, low = self.high(codes_Bthw, hide_Bthw), self.low(condition.low, hide_low)
         text = self.text_states(condition.text)
         if self.config.low_grid == "same":
-            x = x + low
+            # By the embeddings that make the logits: before anything is learnt, these codes are the likeliest.
+            x = x + self.high.embed(condition.low).masked_fill(hide_low[..., None], 0.0)
         for layer in self.layers:
             x = layer(x, low, text, condition.text_mask)
         return self.logits(x, self.high)
 
-    def loss(self, codes_Bthw: Tensor, condition: Condition, generator: torch.Generator) -> MaskedOutput:
-        """The training objective: cross-entropy of hidden tokens, with noise on and dropping of the conditions."""
+    def loss(
+        self, codes_Bthw: Tensor, condition: Condition, generator: torch.Generator, pixels: PixelLoss | None = None
+    ) -> MaskedOutput:
+        """The training objective: cross-entropy of hidden tokens, with noise on and dropping of the conditions.
+
+        With `pixels`, the first half of the batch is wholly hidden, and the pictures of its likeliest codes count too.
+        """
         batch, num_tokens = len(codes_Bthw), codes_Bthw[0].numel()
         mask_BN = training_mask(batch, num_tokens, generator).to(codes_Bthw.device)
         if self.training:
             condition = self.disturb(condition, generator)
-        return self.masked_loss(codes_Bthw, condition, mask_BN)
+        if pixels is None:
+            return self.masked_loss(codes_Bthw, condition, mask_BN)
+        half = (batch + 1) // 2
+        mask_BN[:half] = True
+        logits = self(codes_Bthw, mask_BN.view(codes_Bthw.shape), condition)
+        output = self.hidden_loss(logits, codes_Bthw, mask_BN)
+        pixel = pixels([factor[:half] for factor in logits], codes_Bthw[:half], condition.use_low[:half])
+        return output._replace(loss=output.loss + pixel)
 
     def masked_loss(self, codes_Bthw: Tensor, condition: Condition, mask_BN: Tensor) -> MaskedOutput:
         """Cross-entropy of the tokens that `mask_BN` hides."""

@@ -15,6 +15,7 @@ from training.batches import BatchLoader, BatchSettings
 from training.enlarged_codes import Lows, low_inputs
 from training.masked_tokens import MaskedOutput
 from training.model_folder import export_model, tokenizer_dicts
+from training.pixel_loss import PixelLoss
 from training.settings import TRAIN_SUPER_RESOLUTION, SuperResolutionSettings
 from training.shards import ShardDataset, check_tokenizers
 from training.super_resolution import Condition, SuperResolution, SuperResolutionConfig
@@ -45,6 +46,7 @@ class SuperResolutionObjective:
     ):
         self.model, self.settings, self.members, self.rank = model, settings, members, rank
         self.val_loader: BatchLoader | None = None
+        self.pixels: PixelLoss | None = None
         self.low_inputs: Callable[[Lows], Lows] = lambda lows: lows
         self.device: torch.device | str = "cpu"
 
@@ -59,7 +61,8 @@ class SuperResolutionObjective:
     def loss(self, model: Any, samples: list[TokenSample], step: int, micro_step: int) -> StepLoss:
         codes, condition = self.inputs(samples)
         generator = step_generator(self.settings.seed, step, micro_step, self.rank)
-        output: MaskedOutput = model.loss(codes, condition, generator)
+        pixels = self.pixels if step >= self.settings.pixel_from * self.settings.loop.steps else None
+        output: MaskedOutput = model.loss(codes, condition, generator, pixels)
         return StepLoss(output.loss, codes.numel(), {"masked": float(output.mask_BN.float().mean())})
 
     def evaluate(self, model: Any) -> dict[str, float]:
@@ -171,6 +174,8 @@ def train(settings: SuperResolutionSettings, console: Console | None = None) -> 
     objective = SuperResolutionObjective(model, settings, members, fabric.global_rank)
     objective.device, objective.val_loader = fabric.device, _val_loader(settings, read, members)
     objective.low_inputs = low_inputs(model.config, lambda: tokenizer_of(everything, fabric.device), fabric.device)
+    if settings.pixel_weight:
+        objective.pixels = PixelLoss(tokenizer_of(everything, fabric.device), model.factors, settings.pixel_weight)
     return Trainer(fabric, objective, loader, settings.loop, settings.optimizer, output, console).fit()
 
 

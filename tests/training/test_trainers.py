@@ -44,7 +44,8 @@ def super_resolution_settings(data, output, **changes) -> SuperResolutionSetting
 
 def enlarged_settings(data, output) -> SuperResolutionSettings:
     settings = super_resolution_settings(data, output)
-    return replace(settings, model=replace(settings.model, low_grid="same"))
+    model = replace(settings.model, low_grid="same")
+    return replace(settings, model=model, pixel_weight=1.0, pixel_from=0.5)
 
 
 TRAINERS = {
