@@ -71,9 +71,9 @@ on the train split: counts on every other window, the weights of their mixtures 
 | language model | {lm:.2f} |
 
 The last 8 frames of a window from its first 9 (3 latent frames) and its caption, beside the last given frame standing
-still; all decoded from codes and held against the decoded truth, {futures} windows. The future by the likeliest code each
-time, and the mean picture of {draws} futures drawn at temperature {temperature}: of what may come, it is the guess with
-the least squared error to be expected, and not itself a future.
+still; all decoded from codes and held against the decoded truth, {futures} windows. The model's are the future by the
+likeliest code each time, and the mean picture of {draws} futures drawn at temperature {temperature}: the guess with the
+least squared error to be expected, and not itself a future.
 
 | | PSNR dB | SSIM |
 |---|---|---|
@@ -87,8 +87,8 @@ nothing).
 
 ## Super-resolution
 
-{sr_steps} steps of 4 windows. Two departures from the published model, each a setting: the low resolution is given as the
-codes of the enlarged picture (`model.low_grid: same`), and the decoded picture counts in training (`pixel_weight`).
+{sr_steps} steps of 4 windows. Two departures from the published model, each a setting: the low resolution is given as
+the codes of the enlarged picture (`model.low_grid: same`), and the decoded picture counts in training (`pixel_weight`).
 Nats per hidden code of 128x128, the same codes hidden in each row.
 
 | given | nats per code |
