@@ -25,6 +25,11 @@ Reply = tuple[Any, list[bytes]]
 _MAX_MESSAGE = 1 << 30
 
 
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Died(Exception):
     """The child ended without an answer; the message says by what."""
 
@@ -78,11 +83,16 @@ class Child:
 
 
 class Children:
-    """The children of this process: as many at a time as there are cores, each started when it is first needed."""
+    """The children of this process: as many at a time as there are cores, each started when it is first needed.
+
+    Attributes:
+        for_one: how many of them one caller may keep busy.
+    """
 
     def __init__(self, command: Sequence[str] = COMMAND):
         self._command, self._idle = command, list[Child]()
-        self._lock, self._slots = threading.Lock(), threading.BoundedSemaphore(os.cpu_count() or 1)
+        self.for_one = 1
+        self._lock, self._slots = threading.Lock(), threading.BoundedSemaphore(num_cores())
 
     def call(self, task: str, arguments: Any, timeout_s: float) -> Reply:
         """What a child answers; one that dies is replaced once, since not every death is the file's fault.
@@ -109,6 +119,12 @@ class Children:
     def _take(self) -> Child:
         with self._lock:
             return self._idle.pop() if self._idle else Child(self._command)
+
+    def own_all(self, count: int) -> None:
+        """Starts so many now, for a process in which all callers of this machine are: one may keep all of them busy."""
+        self.for_one = count
+        with self._lock:
+            self._idle += [Child(self._command) for _ in range(count - len(self._idle))]
 
     def stop(self) -> None:
         """Ends the idle ones."""

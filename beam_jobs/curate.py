@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from beam_jobs.child import CHILDREN, num_cores
 from beam_jobs.job import CurateJob, model_devices, versions
 from beam_jobs.run_lock import only_run
 from beam_jobs.unchanged import key_of, unchanged
@@ -51,6 +52,8 @@ def curate(settings: CurateSettings, flags: Sequence[str]) -> int:
                 f"nothing to do: all is finished and in its place\n{finished.summary} → {settings.output}", flush=True
             )
             return finished.status
+        if options is None and _few(settings, sources):
+            CHILDREN.own_all(min(num_cores(), len(sources)))  # their imports take seconds as well, beside Beam's
         from beam_jobs.curate_run import run_whole  # Beam takes seconds to import: only where it runs
 
         return run_whole(job, options or _options(flags, settings, sources), sources, excluded, key)
@@ -61,10 +64,15 @@ def _options(flags: Sequence[str], settings: CurateSettings, sources: Sequence[S
     from beam_jobs.engines import check_engine, first_local
     from beam_jobs.runner import beam_options
 
-    options = beam_options(flags, len(sources), threads=len(sources) <= _FEW and not _has_models(settings))
+    options = beam_options(flags, len(sources), threads=_few(settings, sources))
     places = {"input": first_local(source.uri for source in sources), "output": settings.output}
     check_engine(options, places, model_devices(settings))
     return options
+
+
+def _few(settings: CurateSettings, sources: Sequence[Source]) -> bool:
+    """Whether the local workers are threads of this process."""
+    return len(sources) <= _FEW and not _has_models(settings)
 
 
 def _has_models(settings: CurateSettings) -> bool:

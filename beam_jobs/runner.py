@@ -20,12 +20,12 @@ import argparse
 import contextlib
 import io
 import logging
-import os
 from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners import runner as beam_runner
 
+from beam_jobs.child import num_cores
 from beam_jobs.flink_conf import flink_conf
 
 LOCAL_RUNNER = "beam_jobs.local_runner.LocalRunner"
@@ -70,11 +70,6 @@ def _local_defaults(known: argparse.Namespace, given: set[str], num_elements: in
     if "--direct_running_mode" not in given and workers != 1:
         chosen.append(f"--direct_running_mode={'multi_threading' if threads else 'multi_processing'}")
     return chosen
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parse(flags: Sequence[str]) -> argparse.Namespace:

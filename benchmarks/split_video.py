@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import av
 
 from benchmarks._process_tree import Cost, measure
-from media.cut_program import AAC_EXACT
+from media.cut_program import aac_options
 from media.ffmpeg import ffmpeg_path
 from media.settings import X264_EXACT, CutSettings
 
@@ -32,7 +32,7 @@ def split_arguments(cut: CutSettings) -> str:
     """ffmpeg's arguments in split-video: the encoder of our own cuts."""
     exact = " ".join(f"-{name} {value}" for name, value in X264_EXACT.items())
     video = f"-c:v {cut.codec} -preset {cut.preset} -crf {cut.crf} -pix_fmt yuv420p {exact}"
-    sound = " ".join(f"-{name} {value}" for name, value in AAC_EXACT.items())
+    sound = " ".join(f"-{name} {value}" for name, value in aac_options(cut).items())
     return f"-map 0:v:0 -map 0:a? {video} -c:a {cut.audio_codec} -b:a {cut.audio_bitrate_kbps}k {sound}"
 
 

@@ -8,7 +8,7 @@ import av
 import numpy as np
 from av.container import OutputContainer
 
-from media.cut_program import AAC_EXACT, Sound, timescale
+from media.cut_program import Sound, aac_options, timescale
 from media.settings import X264_EXACT, CutSettings
 from schemas.records import Span
 
@@ -89,7 +89,7 @@ class _Samples:
         self._container, self._sound, self._next = container, sound, 0
         if sound is None:
             return
-        stream = container.add_stream("aac", rate=sound.rate, options=dict(AAC_EXACT))
+        stream = container.add_stream("aac", rate=sound.rate, options=aac_options(settings))
         stream.layout = "mono" if sound.samples.shape[0] == 1 else "stereo"
         stream.codec_context.flags |= av.codec.context.Flags.bitexact
         stream.bit_rate = settings.audio_bitrate_kbps * 1000
