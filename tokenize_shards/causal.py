@@ -6,11 +6,14 @@ then groups of one temporal stride) runs the very same kernels on the very same 
 so an image equals the first frame of any clip that starts with it bit for bit, not merely up to rounding.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+_FEW_PIXELS = 512  # below so many a convolution with many weights is quicker as a matrix product
 _SMALL = 20480  # up to so many values (without the width) torch computes 3-D convolutions on a CPU without oneDNN
 
 
@@ -42,11 +45,34 @@ def is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last_3d)
 
 
+def frames_of(x: Tensor) -> Tensor:
+    """B C T H W → (B T) C H W. Of one clip it is a view made without merging sides of 1, which would spoil the strides
+    by which torch knows that channels are last."""
+    return x[0].transpose(0, 1) if x.shape[0] == 1 else rearrange(x, "b c t h w -> (b t) c h w")
+
+
+def clips_of(frames: Tensor, batch: int) -> Tensor:
+    """(B T) C H W → B C T H W."""
+    clips = frames.unsqueeze(0) if batch == 1 else frames.unflatten(0, (batch, -1))
+    return clips.transpose(1, 2)
+
+
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A convolution of one pixel and one frame, which is a matrix product where channels are side by side."""
     if is_channels_last(x) and x.device.type == "cpu" and not torch.is_grad_enabled():
         return F.linear(x.permute(0, 2, 3, 4, 1), weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
     return F.conv3d(x, weight, bias)
+
+
+def products(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: Any) -> Tensor:
+    """A 2-D convolution as a matrix product, which leaves the weights where they are.
+
+    oneDNN reorders them at each call, which takes as long as convolving a few pixels with them.
+    """
+    patches = F.unfold(x, weight.shape[2:], padding=padding, stride=stride)  # B C·kernel² pixels
+    found = weight.flatten(1) @ patches
+    height = (x.shape[2] + 2 * padding[0] - weight.shape[2]) // stride[0] + 1
+    return (found if bias is None else found + bias[:, None]).unflatten(2, (height, -1))
 
 
 class PointConv3d(nn.Conv3d):
@@ -58,6 +84,22 @@ class PointConv3d(nn.Conv3d):
     def forward(self, input: Tensor) -> Tensor:
         """B C T H W → B C' T H W."""
         return pointwise(input, self.weight, self.bias)
+
+
+def _is_few(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.shape[3:].numel() < _FEW_PIXELS
+
+
+def _joined(past: Tensor, x: Tensor, silu: bool) -> Tensor:
+    """`past` and then x, or silu(x), along time: written into place, since copies of large frames take their time."""
+    if not silu or past.dtype != x.dtype:
+        return torch.cat((past, F.silu(x) if silu else x), dim=2)
+    layout = torch.channels_last_3d if is_channels_last(x) else torch.contiguous_format
+    shape = (*x.shape[:2], past.shape[2] + x.shape[2], *x.shape[3:])
+    joined = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+    joined[:, :, : past.shape[2]] = past
+    torch.ops.aten.silu.out(x, out=joined[:, :, past.shape[2] :])
+    return joined
 
 
 class CausalConv3d(nn.Module):
@@ -96,20 +138,28 @@ class CausalConv3d(nn.Module):
             bias=bias,
         )
 
-    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
-        """B C T H W → B C' T/stride H/stride W/stride (rounded up in time)."""
+    def forward(self, x: Tensor, stream: Stream | None = None, silu: bool = False) -> Tensor:
+        """B C T H W → B C' T/stride H/stride W/stride (rounded up in time).
+
+        Args:
+            silu: convolve silu(x); without gradients it may be written over x.
+        """
+        past = stream.recall(self) if stream is not None else None
+        if silu and (past is None or torch.is_grad_enabled() or past.shape[2] < self.kept):
+            x, silu = F.silu(x, inplace=not torch.is_grad_enabled()), False
         if not self.front:
             return self.conv(x) if stream is None else self._convolve(x, 0)
-        past = stream.recall(self) if stream is not None else None
         missing = self.front if past is None else self.kept - past.shape[2]  # frames before the clip
-        if missing and (stream is None or self.time_padding == "replicate" or x.shape[2] > self.conv.stride[0]):
+        skips = stream is not None and self.time_padding == "zero" and not _is_few(x)
+        if missing and not (skips and x.shape[2] <= self.conv.stride[0]):
             past = self._before(x, missing) if past is None else torch.cat((self._before(x, missing), past), dim=2)
             missing = 0
-        x = x if past is None else torch.cat((past, x), dim=2)
+        x = x if past is None else _joined(past, x, silu)
         if stream is None:
             return self.conv(x)
         stream.keep(self, x[:, :, max(0, x.shape[2] - self.kept) :].clone())
-        return self._convolve(x, missing)
+        x = self._convolve(x, missing)
+        return channels_last(x) if x.device.type == "cpu" and not is_channels_last(x) else x
 
     def _before(self, x: Tensor, num_frames: int) -> Tensor:
         if self.time_padding == "replicate":
@@ -127,9 +177,9 @@ class CausalConv3d(nn.Module):
         if weight.shape[2:].numel() == 1:
             return pointwise(x, weight, self.conv.bias)
         if weight.shape[2] == 1:
-            frames = rearrange(x, "b c t h w -> (b t) c h w")
-            frames = F.conv2d(frames, weight[:, :, 0], self.conv.bias, stride, padding)
-            return rearrange(frames, "(b t) c h w -> b c t h w", b=x.shape[0])
+            return clips_of(F.conv2d(frames_of(x), weight[:, :, 0], self.conv.bias, stride, padding), x.shape[0])
+        if weight.shape[2] == x.shape[2] and _is_few(x):
+            return products(x.flatten(1, 2), weight.flatten(1, 2), self.conv.bias, stride, padding).unsqueeze(2)
         if weight.shape[2] == x.shape[2]:
             like = channels_last if is_channels_last(x) else Tensor.contiguous
             return F.conv2d(like(x.flatten(1, 2)), weight.flatten(1, 2), self.conv.bias, stride, padding).unsqueeze(2)
@@ -137,7 +187,7 @@ class CausalConv3d(nn.Module):
             return F.conv3d(x, weight, self.conv.bias, self.conv.stride, self.conv.padding)
         windows = rearrange(x.unfold(2, weight.shape[2], self.conv.stride[0]), "b c t h w k -> (b t) (c k) h w")
         frames = F.conv2d(channels_last(windows), weight.flatten(1, 2), self.conv.bias, stride, padding)
-        return rearrange(frames, "(b t) c h w -> b c t h w", b=x.shape[0])
+        return clips_of(frames, x.shape[0])
 
 
 class FrameNorm(nn.Module):
@@ -158,9 +208,7 @@ class FrameNorm(nn.Module):
         """B C T H W → the same shape."""
         if self.scope == "clip":
             return self.norm(x)
-        batch = x.shape[0]
-        frames = rearrange(x, "b c t h w -> (b t) c h w")
-        return rearrange(self.norm(frames), "(b t) c h w -> b c t h w", b=batch)
+        return clips_of(self.norm(frames_of(x)), x.shape[0])
 
 
 class AdaptiveNorm(nn.Module):
@@ -198,7 +246,9 @@ class AdaptiveNorm(nn.Module):
         shift = rearrange(self.shift(mean), "b t c -> b c t 1 1")
         if scale.shape[2] > 1 or not first:
             scale, shift = (_hold(s, x.shape[2], first) for s in (scale, shift))
-        return self.norm(x) * scale + shift
+        if torch.is_grad_enabled():
+            return self.norm(x) * scale + shift
+        return self.norm(x).mul_(scale).add_(shift)
 
 
 def _hold(control: Tensor, num_frames: int, first: bool) -> Tensor:
@@ -240,9 +290,9 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         """B C T H W → B C' T H W."""
-        hidden = self.conv1(F.silu(self.norm1(x)), stream)
-        hidden = self.conv2(F.silu(self.norm2(hidden)), stream)
-        return self.shortcut(x) + hidden
+        hidden = self.conv1(self.norm1(x), stream, silu=True)
+        hidden = self.conv2(self.norm2(hidden), stream, silu=True)
+        return self.shortcut(x) + hidden if torch.is_grad_enabled() else hidden.add_(self.shortcut(x))
 
 
 class Upsample(nn.Module):
@@ -274,5 +324,6 @@ class Upsample(nn.Module):
         else:
             x = rearrange(x, "b (p q r c) t h w -> b c (t p) (h q) (w r)", **sides)
         if first and self.time > 1:
-            x = torch.cat((x[:, :, :1], x[:, :, self.time :]), dim=2)
+            later = x[:, :, self.time :]
+            x = torch.cat((x[:, :, :1], later), dim=2) if later.shape[2] else x[:, :, :1]
         return x
