@@ -97,12 +97,16 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
         """B t h w D → B t h w D."""
         if self.spatial_first:
-            return self.norm(self._along_time(self._within_steps(x), stream))
-        return self.norm(self._within_steps(self._along_time(x, stream)))
+            return self.norm(self._along_time(self._within_steps(x, stream), stream))
+        return self.norm(self._within_steps(self._along_time(x, stream), stream))
 
-    def _within_steps(self, x: Tensor) -> Tensor:
+    def _within_steps(self, x: Tensor, stream: Stream | None) -> Tensor:
         batch, _, height, width, _ = x.shape
-        bias = self.grid_bias(height, width)
+        bias = stream.recall(self.grid_bias) if stream is not None else None
+        if bias is None:
+            bias = self.grid_bias(height, width)
+        if stream is not None:
+            stream.keep(self.grid_bias, bias)
         x = rearrange(x, "b t h w d -> (b t) (h w) d")
         for block in self.spatial:
             x = block(x, bias)

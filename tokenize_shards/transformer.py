@@ -44,7 +44,7 @@ class Attention(nn.Module):
             pair = torch.stack((k, v)) if past is None else torch.cat((past, torch.stack((k, v))), dim=3)
             stream.keep(self, pair)
             k, v = pair
-        mask = None if bias is None else bias.to(v.dtype)
+        mask = None if bias is None else bias.to(v.dtype)[None]  # torch's quick kernels on CPUs want four dimensions
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=_SCALE)
         return self.to_out(rearrange(out, "b n s d -> b s (n d)"))
 
