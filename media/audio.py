@@ -119,6 +119,7 @@ def _positioned(
     none, wanted = np.zeros((1 if layout == "mono" else 2, 0), np.float32), ("fltp", layout, rate)
     converter = av.AudioResampler(format="fltp", layout=layout, rate=rate)
     shape, expected = None, None
+    tick: Fraction | None = None  # all frames of a stream have that of the stream
     jitter = int(_JITTER_S * rate)
     for frame in frames:
         now = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -127,7 +128,8 @@ def _positioned(
         shape = now
         position = expected
         if frame.pts is not None:
-            told = _position(frame.pts, time_base_of(frame), rate)
+            tick = tick or time_base_of(frame)
+            told = _position(frame.pts, tick, rate)
             if position is None or abs(told - position) > jitter:
                 position = told
         position = position or 0
