@@ -44,9 +44,10 @@ def load_video_tokenizer(name_or_path: str | Path, device: str | torch.device | 
     """A video tokenizer ready to encode, on `device` (by default cuda when there is one).
 
     Args:
-        name_or_path: a built-in name (`magvit2-tiny`), a folder, or a hub id; the folder (or repository) is one of
-            ours, holds Open-MAGVIT2's `.ckpt` (which may also be named itself), or a TorchScript pair. Open-MAGVIT2
-            followed by `#frame` takes its norms over single frames: causal, but not what the weights were trained for.
+        name_or_path: a built-in name (`magvit2-tiny`, `cvivit-tiny`), a folder, or a hub id; the folder (or
+            repository) is one of ours, holds Open-MAGVIT2's `.ckpt` (which may also be named itself), or a TorchScript
+            pair. Open-MAGVIT2 followed by `#frame` takes its norms over single frames: causal, but not what the weights
+            were trained for.
 
     Raises:
         FileNotFoundError: there is no such folder, built-in name, or hub repository within reach.

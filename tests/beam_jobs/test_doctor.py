@@ -18,7 +18,8 @@ def checks() -> dict[str, Check]:
     [
         "python/python", "python/packages", "libraries/torch", "libraries/decord", "ffmpeg/program",
         "ffmpeg/encoder libx264", "ffmpeg/encoder aac", "ffmpeg/decoder h264", "machine/free disk",
-        "built-in tokenizers/magvit2-tiny", "built-in tokenizers/soundstream-tiny", "beam/apache-beam",
+        "built-in tokenizers/magvit2-tiny", "built-in tokenizers/cvivit-tiny", "built-in tokenizers/soundstream-tiny",
+        "beam/apache-beam",
     ],
 )  # fmt: skip
 def test_what_the_core_needs_is_here(checks: dict[str, Check], name: str) -> None:

@@ -111,7 +111,7 @@ def _set(folder: Path, fields: dict[str, Any]) -> None:
 
 
 def test_the_built_in_tokenizers_have_cards_and_strides() -> None:
-    assert {"magvit2-tiny", "soundstream-tiny"} <= set(built_in_names())
+    assert {"magvit2-tiny", "cvivit-tiny", "soundstream-tiny"} <= set(built_in_names())
     for name in built_in_names():
         folder = BUILT_IN / name
         assert (folder / "README.md").is_file()
@@ -121,3 +121,4 @@ def test_the_built_in_tokenizers_have_cards_and_strides() -> None:
     assert (audio.codebook_size, audio.num_quantizers, audio.hop, audio.sample_rate_hz) == (1024, 4, 320, 16000)
     assert video.encode(torch.zeros(1, 3, 17, 128, 128)).shape == (1, 5, 16, 16)
     assert audio.encode(torch.zeros(1, 1, 34_000)).shape == (1, 4, 106)
+    assert load_video_tokenizer("cvivit-tiny", "cpu").encode(torch.zeros(1, 3, 11, 128, 128)).shape == (1, 6, 16, 16)
