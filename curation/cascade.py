@@ -15,8 +15,8 @@ from curation.weights_identity import weights_fingerprint
 
 LAG = 24  # frames; two scenes meet within any stretch of this length that holds a transition's middle
 # Grey levels between frames LAG apart, or a share of the light of the first, below which no scene has given way to
-# another: of 843 transitions of synthetic edits that the network finds, the least has 3 times as much.
-DIFFERENCE, DARK_DIFFERENCE = 10.0, 0.2
+# another: of 843 transitions of synthetic edits that the network finds, the least has twice as much.
+DIFFERENCE, DARK_DIFFERENCE = 15.0, 0.3
 BLOCK, MOST_BLOCKS = 64, 5  # frames that are judged or passed over together; blocks in one window of the network
 MARGIN = 32  # frames the network sees, and does not judge, on either side
 EXTENT_THRESHOLD = 0.5  # of the head that marks every frame of a transition
