@@ -6,14 +6,11 @@ then groups of one temporal stride) runs the very same kernels on the very same 
 so an image equals the first frame of any clip that starts with it bit for bit, not merely up to rounding.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-_FEW_PIXELS = 512  # below so many a convolution with many weights is quicker as a matrix product
 _SMALL = 20480  # up to so many values (without the width) torch computes 3-D convolutions on a CPU without oneDNN
 
 
@@ -64,17 +61,6 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv3d(x, weight, bias)
 
 
-def products(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: Any) -> Tensor:
-    """A 2-D convolution as a matrix product, which leaves the weights where they are.
-
-    oneDNN reorders them at each call, which takes as long as convolving a few pixels with them.
-    """
-    patches = F.unfold(x, weight.shape[2:], padding=padding, stride=stride)  # B C·kernel² pixels
-    found = weight.flatten(1) @ patches
-    height = (x.shape[2] + 2 * padding[0] - weight.shape[2]) // stride[0] + 1
-    return (found if bias is None else found + bias[:, None]).unflatten(2, (height, -1))
-
-
 class PointConv3d(nn.Conv3d):
     """A convolution of one pixel and one frame."""
 
@@ -84,10 +70,6 @@ class PointConv3d(nn.Conv3d):
     def forward(self, input: Tensor) -> Tensor:
         """B C T H W → B C' T H W."""
         return pointwise(input, self.weight, self.bias)
-
-
-def _is_few(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.shape[3:].numel() < _FEW_PIXELS
 
 
 def _joined(past: Tensor, x: Tensor, silu: bool) -> Tensor:
@@ -150,7 +132,7 @@ class CausalConv3d(nn.Module):
         if not self.front:
             return self.conv(x) if stream is None else self._convolve(x, 0)
         missing = self.front if past is None else self.kept - past.shape[2]  # frames before the clip
-        skips = stream is not None and self.time_padding == "zero" and not _is_few(x)
+        skips = stream is not None and self.time_padding == "zero"
         if missing and not (skips and x.shape[2] <= self.conv.stride[0]):
             past = self._before(x, missing) if past is None else torch.cat((self._before(x, missing), past), dim=2)
             missing = 0
@@ -178,8 +160,6 @@ class CausalConv3d(nn.Module):
             return pointwise(x, weight, self.conv.bias)
         if weight.shape[2] == 1:
             return clips_of(F.conv2d(frames_of(x), weight[:, :, 0], self.conv.bias, stride, padding), x.shape[0])
-        if weight.shape[2] == x.shape[2] and _is_few(x):
-            return products(x.flatten(1, 2), weight.flatten(1, 2), self.conv.bias, stride, padding).unsqueeze(2)
         if weight.shape[2] == x.shape[2]:
             like = channels_last if is_channels_last(x) else Tensor.contiguous
             return F.conv2d(like(x.flatten(1, 2)), weight.flatten(1, 2), self.conv.bias, stride, padding).unsqueeze(2)
