@@ -93,7 +93,7 @@ class SecondOpinion:
     def _ask(self, window: Stretch, doubts: list[Stretch], frame_at: FrameAt) -> None:
         around = range(window[0] - MARGIN, window[1] + MARGIN)
         frames = np.stack([frame_at(index) for index in around])
-        middle, extent = judge(frames, lambda *heads: self.decided(*heads, around.start, doubts))
+        middle, extent = judge(frames, lambda middle, extent: self.decided(middle, extent, around.start, doubts))
         self.opinions.append(Opinion(around.start, middle, extent, doubts))
 
 

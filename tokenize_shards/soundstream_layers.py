@@ -6,6 +6,8 @@ rates, where weights outnumber samples, convolutions are matrix products, which 
 at high rates the work between two strides is done in blocks of samples that stay in the cache.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -81,7 +83,7 @@ class CausalUpsample1d(nn.Module):
 
     def _upsample(self, x: Tensor) -> Tensor:
         """B C T → B C' (T+1)·stride."""
-        weight, bias = self.conv.weight, self.conv.bias
+        weight, bias = self.conv.weight, cast(Tensor, self.conv.bias)
         if not _quick(x):
             return self.conv(x)
         if x.shape[2] > _FEW:
