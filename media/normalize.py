@@ -16,7 +16,9 @@ import av
 import numpy as np
 
 from media import tone_map
+from schemas.states import Rejection
 
+MAX_SIDE = 65_500  # pixels, of a JPEG by libjpeg
 _HDR = {16: "pq", 18: "hlg"}  # AVColorTransferCharacteristic
 _MIN_ASPECT_ERROR = Fraction(2, 100)  # below this, pixels count as square: rounding of sizes makes such ratios
 
@@ -128,8 +130,12 @@ class Normalization:
 
 
 def normalization_of(frame: av.VideoFrame, stream: av.VideoStream) -> Normalization:
-    """What a stream needs, from its header and its first frame."""
-    return Normalization(
+    """What a stream needs, from its header and its first frame.
+
+    Raises:
+        Rejection: `picture_too_large`, a side that no JPEG can have.
+    """
+    found = Normalization(
         coded_width=frame.width,
         coded_height=frame.height,
         orientation=_orientation(frame),
@@ -138,6 +144,10 @@ def normalization_of(frame: av.VideoFrame, stream: av.VideoStream) -> Normalizat
         hdr=_HDR.get(int(frame.color_trc)),
         has_alpha=any(component.is_alpha for component in frame.format.components),
     )
+    height, width = found.stored_size
+    if max(height, width) > MAX_SIDE:
+        raise Rejection("picture_too_large", f"{width}x{height} has a side over {MAX_SIDE}")
+    return found
 
 
 def _pixel_aspect(stream: av.VideoStream) -> Fraction:

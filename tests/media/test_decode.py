@@ -17,6 +17,7 @@ from media.ffmpeg import ffmpeg_path
 from media.normalize import orientation_of_matrix
 from media.settings import DecodeLimits
 from schemas.states import Rejection
+from tests.media_factory import run
 
 Media = Callable[[str], Path]
 SEEKABLE = [
@@ -121,6 +122,17 @@ def test_limits(media: Media, limits: DecodeLimits, reason: str) -> None:
     with pytest.raises(Rejection) as caught:
         times(media("plain.mp4"), limits=limits)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("size", "filters"), [("65520x16", "null"), ("16384x16", "setsar=5")], ids=["wide", "wide pixels"]
+)
+def test_a_side_that_no_jpeg_can_have(tmp_path: Path, size: str, filters: str) -> None:
+    path = tmp_path / "wide.mkv"
+    run("-f", "lavfi", "-i", f"color=size={size}:duration=0.2:rate=10", "-vf", filters, "-c:v", "ffv1", path)
+    with pytest.raises(Rejection, match="side over 65500") as caught:
+        times(path)
+    assert caught.value.reason == "picture_too_large"
 
 
 @pytest.mark.parametrize(
