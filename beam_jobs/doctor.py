@@ -184,7 +184,7 @@ def _machine(output: str) -> Iterator[Check]:
 def _tokenizers() -> Iterator[Check]:
     spec = find_spec("tokenize_shards")
     root = Path(next(iter(spec.submodule_search_locations or []), "")) if spec else Path()
-    for name in ("magvit2-tiny", "cvivit-tiny", "soundstream-tiny"):
+    for name in ("magvit2-tiny", "cvivit-tiny", "soundstream-tiny", "motion-tiny"):
         folder = root / "weights" / name
         there = (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
         size = (folder / "model.safetensors").stat().st_size / 1e6 if there else 0

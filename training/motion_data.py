@@ -60,10 +60,11 @@ def _training_maps(source: ClipSource, clips: MotionClips) -> list[np.ndarray]:
 
 
 def motion_batch(maps: Sequence[np.ndarray], clips: MotionClips, batch_size: int, generator: torch.Generator) -> Tensor:
-    """Random maps, mirrored half the time, with a camera's motion added to some: B 24 20 36 2 float32."""
+    """Random maps, clipped, mirrored half the time, with a camera's motion added to some: B 24 20 36 2 float32."""
     batch = []
     for _ in range(batch_size):
         motion = torch.from_numpy(maps[int(torch.randint(len(maps), (), generator=generator))].astype(np.float32))
+        motion = motion.clamp(-clips.max_motion, clips.max_motion)
         if _chance(0.5, generator):
             motion = motion.flip(2) * torch.tensor([-1.0, 1.0])
         if _chance(clips.pan_share, generator):

@@ -18,6 +18,8 @@ class MotionClips:
         max_stretches: stretches taken from one clip at one rate, evenly spread.
         pan_share: share of the training stretches to which the motion of a camera is added: a pan, and a zoom.
         max_pan: its fastest pan in the tokenizer's unit, about a hundredth of the frame for each frame.
+        max_motion: training vectors are clipped to this along each axis; longer ones are mostly false matches on flat
+            ground, and one of them outweighs hundreds of true ones in a squared error.
         max_bytes: memory for all motion maps.
     """
 
@@ -27,6 +29,7 @@ class MotionClips:
     max_stretches: int = 64
     pan_share: float = 0.5
     max_pan: float = 3.0
+    max_motion: float = 6.0
     max_bytes: int = 8 << 30
 
     def __post_init__(self) -> None:
@@ -34,6 +37,8 @@ class MotionClips:
             raise ValueError(
                 f"clips.rates {self.rates}, hop_s {self.hop_s}, max_stretches {self.max_stretches}: above 0"
             )
+        if self.max_motion <= 0:
+            raise ValueError(f"clips.max_motion is {self.max_motion}; it must be above 0")
         if not 0 <= self.pan_share <= 1:
             raise ValueError(f"clips.pan_share is {self.pan_share}; it lies in [0, 1]")
 

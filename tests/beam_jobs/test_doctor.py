@@ -19,6 +19,7 @@ def checks() -> dict[str, Check]:
         "python/python", "python/packages", "libraries/torch", "libraries/decord", "ffmpeg/program",
         "ffmpeg/encoder libx264", "ffmpeg/encoder aac", "ffmpeg/decoder h264", "machine/free disk",
         "built-in tokenizers/magvit2-tiny", "built-in tokenizers/cvivit-tiny", "built-in tokenizers/soundstream-tiny",
+        "built-in tokenizers/motion-tiny",
         "beam/apache-beam",
     ],
 )  # fmt: skip

@@ -111,7 +111,7 @@ def _set(folder: Path, fields: dict[str, Any]) -> None:
 
 
 def test_the_built_in_tokenizers_have_cards_and_strides() -> None:
-    assert {"magvit2-tiny", "cvivit-tiny", "soundstream-tiny"} <= set(built_in_names())
+    assert {"magvit2-tiny", "cvivit-tiny", "soundstream-tiny", "motion-tiny"} <= set(built_in_names())
     for name in built_in_names():
         folder = BUILT_IN / name
         assert (folder / "README.md").is_file()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from media.encode import write_video
-from tokenize_shards.loading import built_in_names, load_motion_tokenizer, save_tokenizer
+from tokenize_shards.loading import load_motion_tokenizer, save_tokenizer
 from tokenize_shards.motion import BASE, SIZES, MotionConfig, MotionTokenizer
 from tokenize_shards.motion_vectors import FRAMES, block_motion, motion_map, pixels_per_frame, read_motion
 
@@ -131,7 +131,6 @@ def test_pans_keep_their_direction_through_the_codes() -> None:
         assert abs(along) > 3 * abs(aside)
 
 
-@pytest.mark.skipif("motion-tiny" not in built_in_names(), reason="motion-tiny is not among the weights")
 @pytest.mark.parametrize(("dx", "dy"), [(6, 0), (-6, 0), (0, 4), (0, -4)], ids=["right", "left", "down", "up"])
 def test_the_shipped_weights_keep_the_direction_of_pans(dx: int, dy: int) -> None:
     model = load_motion_tokenizer("motion-tiny", "cpu")
