@@ -175,10 +175,15 @@ class ClipTokenizer:
 
 
 def mirrored_caption(caption: str | None) -> str | None:
-    """The caption with the words "left" and "right" changed."""
+    """The caption with the words "left" and "right" changed, written as they were: Left, LEFT or left."""
     if caption is None:
         return None
-    return re.sub(r"\b(left|right)\b", lambda word: _OTHER_SIDE[word[0]], caption)
+    return re.sub(r"\b(left|right)\b", _other_side, caption, flags=re.IGNORECASE)
+
+
+def _other_side(found: re.Match[str]) -> str:
+    word, other = found[0], _OTHER_SIDE[found[0].lower()]
+    return other.upper() if word.isupper() else other.capitalize() if word[0].isupper() else other
 
 
 @contextmanager

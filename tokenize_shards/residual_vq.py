@@ -78,13 +78,14 @@ class ResidualVQ(nn.Module):
             losses = {"commitment": self.commitment_weight * torch.stack(commitments).sum()} if commitments else {}
             return Quantized(z + (total - z).detach(), torch.stack(indices, dim=1), losses)
 
-    def codes(self, z: Tensor) -> Tensor:
-        """B D T' → B Q T', the indices that `forward` gives in eval mode."""
+    def encode(self, z: Tensor) -> Tensor:
+        """B D T' → B Q T', the indices that `forward` gives in eval mode, without the values."""
         left = rearrange(z.float(), "b d t -> (b t) d")
         indices = []
-        for level in range(self.num_quantizers):
-            indices.append(self._nearest(level, left))
-            left = left - F.embedding(indices[-1], self.codebooks[level])
+        with torch.autocast(z.device.type, enabled=False):
+            for level in range(self.num_quantizers):
+                indices.append(self._nearest(level, left))
+                left = left - F.embedding(indices[-1], self.codebooks[level])
         return rearrange(torch.stack(indices), "q (b t) -> b q t", b=z.shape[0])
 
     def decode(self, indices: Tensor) -> Tensor:
@@ -102,9 +103,7 @@ class ResidualVQ(nn.Module):
     def _nearest(self, level: int, vectors: Tensor) -> Tensor:
         """M D → M, the nearest codes in Euclidean distance."""
         codebook = self.codebooks[level]
-        lengths = torch.linalg.vector_norm(
-            codebook, dim=1
-        )  # unlike the sum of squares it needs no copy of the codebook
+        lengths = torch.linalg.vector_norm(codebook, dim=1)  # the sum of squares would copy the codebook
         return (lengths.square() - 2 * vectors @ codebook.T).argmin(dim=1)
 
     @torch.no_grad()

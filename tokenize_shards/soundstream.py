@@ -227,8 +227,7 @@ class SoundStream(nn.Module):
     def _quantize(self, latents: Tensor) -> Tensor:
         if self.training:
             raise RuntimeError("call eval() before encode: in training mode the quantizer learns from what it codes")
-        with torch.autocast(latents.device.type, enabled=False):
-            return self.quantizer.codes(latents)
+        return self.quantizer.encode(latents)
 
     @property
     def device(self) -> torch.device:

@@ -1,6 +1,7 @@
 """`reelmill train super-resolution`: the upscaler of video tokens, from shards with two resolutions."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +174,10 @@ def train(settings: SuperResolutionSettings, console: Console | None = None) -> 
     loader = BatchLoader(dataset, batches, rank=fabric.global_rank, world_size=fabric.world_size)
     objective = SuperResolutionObjective(model, settings, members, fabric.global_rank)
     objective.device, objective.val_loader = fabric.device, _val_loader(settings, read, members)
-    objective.low_inputs = low_inputs(model.config, lambda: tokenizer_of(everything, fabric.device), fabric.device)
+    tokenizer = cache(lambda: tokenizer_of(everything, fabric.device))
+    objective.low_inputs = low_inputs(model.config, tokenizer, fabric.device)
     if settings.pixel_weight:
-        objective.pixels = PixelLoss(tokenizer_of(everything, fabric.device), model.factors, settings.pixel_weight)
+        objective.pixels = PixelLoss(tokenizer(), model.factors, settings.pixel_weight)
     return Trainer(fabric, objective, loader, settings.loop, settings.optimizer, output, console).fit()
 
 

@@ -106,6 +106,7 @@ def test_a_mirrored_clip(settings: TokenizeSettings, clip: tuple[Path, dict[str,
     ("caption", "other"),
     [
         ("from left to the right side", "from right to the left side"),
+        ("Left hand, RIGHT hand", "Right hand, LEFT hand"),
         ("bright leftovers", "bright leftovers"),
         ("", ""),
         (None, None),

@@ -91,7 +91,7 @@ def test_without_gradients_the_same_is_computed(dilations: tuple[int, ...]) -> N
         with torch.no_grad():
             torch.testing.assert_close(codec.encoder(audio), latents, atol=1e-4, rtol=1e-4)
             torch.testing.assert_close(codec.decoder(latents), decoded, atol=1e-4, rtol=1e-4)
-            assert torch.equal(codec.quantizer.codes(latents), codec.quantizer(latents).indices)
+            assert torch.equal(codec.quantizer.encode(latents), codec.quantizer(latents).indices)
 
 
 def test_the_batch_does_not_matter(codec: SoundStream) -> None:
