@@ -174,6 +174,7 @@ def _split(
         elif action is None:
             unknown.append(token)
         else:
+            places = [place for place in places if f"--{place}" != flag]  # given by name: no word stands for it as well
             known.append(_known_flag(action, token, flag, value if equals else None, tokens, settings_class))
     return known, unknown
 

@@ -133,6 +133,11 @@ def test_positional() -> None:
     assert _parse("a", "--plan", "b", positional=("input", "output"))[0] == Example("a", "b", plan=True)
 
 
+def test_a_word_does_not_stand_for_what_was_given_by_name() -> None:
+    with pytest.raises(ValueError, match="unexpected argument 'maybe'"):
+        _parse("--input", "a", "--plan", "maybe", positional=("input",))
+
+
 def test_print_config_can_be_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:
         _parse("--input", "a", "--filters.min_motion", "2", "--print_config")
