@@ -24,8 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from tokenize_shards import cvivit, magvit2, soundstream
+from tokenize_shards.acceleration import autocast, hold_weights
 from tokenize_shards.cvivit import CViViT, CViViTConfig
 from tokenize_shards.magvit2 import Magvit2, Magvit2Config
+from tokenize_shards.settings_parts import Precision
 from tokenize_shards.soundstream import SoundStream, SoundStreamConfig
 
 RATE_HZ = 24_000
@@ -147,13 +149,15 @@ def soundstream_tiny(num_frames: int, size: int, target: int) -> Codec:
     return model, model.encode, model.decode, sound(num_frames)[:, :, : num_frames * 2000 // 320 * 320]
 
 
-def measure(codec: Codec, repeats: int) -> dict[str, Any]:
+def measure(codec: Codec, repeats: int, precision: Precision) -> dict[str, Any]:
     """CPU seconds of encoding and decoding, peak bytes beyond the model, weights, and the shape of the codes."""
     model, encode, decode, given = codec
     model.eval()
+    if isinstance(model, Magvit2 | CViViT | SoundStream):
+        hold_weights(model, precision)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     seconds: dict[str, list[float]] = {"encode_s": [], "decode_s": []}
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(torch.device("cpu"), precision):
         for _ in range(repeats):
             start = time.process_time()
             codes = encode(given)
@@ -169,7 +173,8 @@ def measure(codec: Codec, repeats: int) -> dict[str, Any]:
 def in_a_process(kind: str, options: argparse.Namespace, target: int = 0) -> dict[str, Any]:
     """The figures of one kind, from a fresh process."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.tokenizers", "--kind", kind, "--target", str(target)]
-    command += ["--frames", str(options.frames), "--size", str(options.size), "--repeats", str(options.repeats)]
+    for name in ("frames", "size", "repeats", "precision"):
+        command += [f"--{name}", str(getattr(options, name))]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"{kind}: {result.stderr.strip().splitlines()[-1]}")
@@ -210,6 +215,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=17, help="frames of the clip, 1 + a multiple of 4")
     parser.add_argument("--size", type=int, default=128, help="side of its pictures in pixels")
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of both sides")
     parser.add_argument("--only", choices=tuple(PEERS), action="append", help="kinds to compare; by default all")
     parser.add_argument("--kind", help=argparse.SUPPRESS)
     parser.add_argument("--target", type=int, default=0, help=argparse.SUPPRESS)
@@ -219,7 +225,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Prints the table."""
     options = parse(arguments or [])
-    print(f"One clip of {options.frames}×{options.size}×{options.size}, and as much sound; one thread.\n")
+    print(
+        f"One clip of {options.frames}×{options.size}×{options.size}, and as much sound; one thread, {options.precision}.\n"
+    )
     print("| | million weights | codes | encode s | decode s | memory MB |\n|---|---|---|---|---|---|")
     sentences = [compare(kind, options) for kind in options.only or PEERS]
     print("\n" + "\n".join(sentences))
@@ -232,6 +240,6 @@ if __name__ == "__main__":
         torch.manual_seed(0)
         given = parse(sys.argv[1:])
         made = globals()[given.kind](given.frames, given.size, given.target)
-        print(json.dumps(measure(made, given.repeats)))
+        print(json.dumps(measure(made, given.repeats, given.precision)))
     else:
         main(sys.argv[1:])

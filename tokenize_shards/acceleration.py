@@ -7,6 +7,7 @@ from torch import nn
 
 from tokenize_shards.settings_parts import Precision, VideoTokenSettings
 
+_ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 GPU_BATCH = 8
 """Windows encoded at once on a GPU, unless the settings say otherwise."""
 
@@ -26,6 +27,19 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+def hold_weights(part: object, precision: Precision) -> None:
+    """Keeps the weights of linear layers and convolutions at this precision, in place.
+
+    `autocast` rounds them so at every call, for each step of a clip again; the results are the same. A part that is no
+    module of ours (a TorchScript one) stays as it is.
+    """
+    if precision == "float32" or not isinstance(part, nn.Module) or isinstance(part, torch.jit.ScriptModule):
+        return
+    for module in part.modules():
+        if isinstance(module, _ROUNDED) and module.weight.dtype == torch.float32:
+            module.to(getattr(torch, precision))
 
 
 def compile_encoder(tokenizer: object, backend: str = "inductor") -> None:

@@ -11,7 +11,7 @@ import torch
 
 from media.windows import resize_and_crop
 from schemas.shards import TokenizerInfo, npy_bytes, read_npy, video_member
-from tokenize_shards.acceleration import batch_size, compile_encoder, precision_of
+from tokenize_shards.acceleration import batch_size, compile_encoder, hold_weights, precision_of
 from tokenize_shards.clip_media import ClipMedia, batches
 from tokenize_shards.loading import load_audio_tokenizer, load_text_encoder, load_video_tokenizer
 from tokenize_shards.quality import audio_snr_db, is_measured, psnr_db
@@ -91,6 +91,7 @@ class VideoPart(MediaPart):
         self.settings, self.device, self.place = settings, device, place
         self.batch_size = batch_size(settings.video, device)
         self.precision = precision_of(settings.video, device)
+        hold_weights(getattr(self.tokenizer, "encoder", None), self.precision)
         if settings.video.compile:
             compile_encoder(self.tokenizer)
         lengths = [1] if settings.video.independent else settings.video.lengths

@@ -1,6 +1,7 @@
 """Motion, structure, keyframes, windows of several lengths, still pictures and precision in the samples of a clip."""
 
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +17,12 @@ from media.windows import FrameReader, read_window
 from schemas.shards import TokenSample
 from schemas.states import Rejection
 from tests.tokenize_shards.tiny_models import make_clip
-from tokenize_shards.acceleration import compile_encoder, precision_of
+from tokenize_shards import cvivit, magvit2
+from tokenize_shards.acceleration import compile_encoder, hold_weights, precision_of
+from tokenize_shards.cvivit import CViViT
 from tokenize_shards.encode_clip import ClipTokenizer
 from tokenize_shards.loading import load_motion_tokenizer, load_video_tokenizer, save_tokenizer
+from tokenize_shards.magvit2 import Magvit2
 from tokenize_shards.motion import MotionConfig, MotionTokenizer
 from tokenize_shards.motion_vectors import motion_map
 from tokenize_shards.quality import CodeUse, problems_of
@@ -217,6 +221,22 @@ def test_reduced_precision_changes_few_bits(settings: TokenizeSettings, models: 
     exact, reduced = (encode_frames(tokenizer, video, cpu, None, each) for each in ("float32", "bfloat16"))
     flipped = np.unpackbits((exact ^ reduced).view(np.uint8)).sum() / (exact.size * 18)
     assert 0 < flipped < 0.05
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: CViViT(cvivit.TINY), lambda: Magvit2(magvit2.TINY)], ids=["cvivit", "magvit2"]
+)
+def test_weights_held_at_the_precision_give_the_same_codes(make: Callable[[], Any]) -> None:
+    torch.manual_seed(0)
+    tokenizer = make().eval()
+    video = np.random.default_rng(0).integers(0, 255, (1, 9, 64, 64, 3), np.uint8)
+    cpu = torch.device("cpu")
+    rounded_each_time = encode_frames(tokenizer, video, cpu, None, "bfloat16")
+    hold_weights(tokenizer.encoder, "float32")
+    assert {weight.dtype for weight in tokenizer.parameters()} == {torch.float32}
+    hold_weights(tokenizer.encoder, "bfloat16")
+    assert torch.bfloat16 in {weight.dtype for weight in tokenizer.encoder.parameters()}
+    np.testing.assert_array_equal(encode_frames(tokenizer, video, cpu, None, "bfloat16"), rounded_each_time)
 
 
 def test_a_compiled_encoder_gives_the_same_codes(models: dict[str, str]) -> None:
