@@ -225,9 +225,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Prints the table."""
     options = parse(arguments or [])
-    print(
-        f"One clip of {options.frames}×{options.size}×{options.size}, and as much sound; one thread, {options.precision}.\n"
-    )
+    size = f"{options.frames}×{options.size}×{options.size}"
+    print(f"One clip of {size}, and as much sound; one thread, {options.precision}.\n")
     print("| | million weights | codes | encode s | decode s | memory MB |\n|---|---|---|---|---|---|")
     sentences = [compare(kind, options) for kind in options.only or PEERS]
     print("\n" + "\n".join(sentences))
