@@ -5,12 +5,14 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
+from beam_jobs.abreast import Abreast
 from beam_jobs.flow import SourceResult
 from beam_jobs.isolation import PASSING, attempt
 from beam_jobs.job import CurateJob
@@ -225,20 +227,6 @@ def read_picture(units: Units, sha256: str) -> bytes:
     return storage.read_bytes(units.path("keyframe", sha256, ".jpg"))
 
 
-class _AnalyzeFn(beam.DoFn):
-    def __init__(self, job: CurateJob):
-        self._job, self._metrics = job, StageMetrics("analyze")
-
-    def process(self, element: tuple[str, Iterable[Source]]) -> Iterator[SourceResult]:
-        with self._metrics.busy():
-            results = list(analyze_address(*element, self._job, analyze))
-        for result, reused in results:
-            length_s = (result.analysis.probe.duration_s if result.analysis else None) or 0.0
-            count = self._metrics.reused if reused else self._metrics.done
-            count(clips=len(result.clips()), video_s=length_s)
-            yield result
-
-
 class AnalyzeSources(beam.PTransform):
     """(address, inputs) → one result per input."""
 
@@ -247,4 +235,17 @@ class AnalyzeSources(beam.PTransform):
         self._job = job
 
     def expand(self, addresses: PCollection) -> PCollection:
-        return addresses | "Analyze" >> beam.ParDo(_AnalyzeFn(self._job))
+        analyzed = Abreast("analyze", partial(_analyzed, job=self._job), _counted)
+        return addresses | "Analyze" >> beam.ParDo(analyzed).with_output_types(SourceResult)
+
+
+def _analyzed(element: tuple[str, Iterable[Source]], job: CurateJob) -> list[tuple[SourceResult, bool]]:
+    return list(analyze_address(*element, job, analyze))
+
+
+def _counted(results: Iterable[tuple[SourceResult, bool]], metrics: StageMetrics) -> Iterator[SourceResult]:
+    for result, reused in results:
+        length_s = (result.analysis.probe.duration_s if result.analysis else None) or 0.0
+        count = metrics.reused if reused else metrics.done
+        count(clips=len(result.clips()), video_s=length_s)
+        yield result

@@ -64,14 +64,14 @@ def _options(flags: Sequence[str], settings: CurateSettings, sources: Sequence[S
     from beam_jobs.engines import check_engine, first_local
     from beam_jobs.runner import beam_options
 
-    options = beam_options(flags, len(sources), threads=_few(settings, sources))
+    options = beam_options(flags, len(sources), light=_few(settings, sources))
     places = {"input": first_local(source.uri for source in sources), "output": settings.output}
     check_engine(options, places, model_devices(settings))
     return options
 
 
 def _few(settings: CurateSettings, sources: Sequence[Source]) -> bool:
-    """Whether the local workers are threads of this process."""
+    """Whether the local workers stay in this process."""
     return len(sources) <= _FEW and not _has_models(settings)
 
 

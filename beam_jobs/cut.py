@@ -4,12 +4,14 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 
+from beam_jobs.abreast import Abreast
 from beam_jobs.analyze import SourceMedia, read_keyframe, scratch_folder
 from beam_jobs.flow import Fork, KeptClip, ended, kept
 from beam_jobs.isolation import attempt
@@ -97,24 +99,6 @@ def read_media(job: CurateJob, fp: str) -> bytes:
     return data
 
 
-class _CutFn(beam.DoFn):
-    def __init__(self, job: CurateJob):
-        self._job, self._metrics = job, StageMetrics("cut")
-
-    def process(self, element: tuple[str, Iterable[Clip]]) -> Iterator[Any]:
-        with self._metrics.busy():
-            outcomes = list(cut_address(*element, self._job))
-        for clip, cut, reused in outcomes:
-            count = self._metrics.reused if reused else self._metrics.done
-            count(video_s=clip.span.duration_s)
-            yield ended(clip.with_verdict(cut)) if isinstance(cut, Verdict) else self._finished(clip, cut)
-
-    def _finished(self, clip: Clip, cut: CutClip) -> KeptClip:
-        clip = kept(clip)
-        keyframe = read_keyframe(self._job.units, clip)
-        return KeptClip(clip, cut, cut_fp(clip, self._job), len(keyframe), clip_sidecar(clip, cut))
-
-
 class CutKept(beam.PTransform):
     """Clips that passed everything → kept clips with their media, and those that could not be cut."""
 
@@ -123,13 +107,31 @@ class CutKept(beam.PTransform):
         self._job = job
 
     def expand(self, clips: PCollection) -> Any:  # a Fork
+        cut = Abreast("cut", partial(_cut, job=self._job), partial(_counted, job=self._job))
         outputs = (
             clips
             | "ByAddress" >> beam.Map(lambda clip: (clip.uri, clip)).with_output_types(tuple[str, Clip])
             | "Spread" >> beam.GroupByKey()
-            | "Cut" >> beam.ParDo(_CutFn(self._job)).with_outputs("ended", main="alive")
+            | "Cut" >> beam.ParDo(cut).with_outputs("ended", main="alive")
         )
         return Fork(outputs["alive"], outputs["ended"])
+
+
+def _cut(element: tuple[str, Iterable[Clip]], job: CurateJob) -> list[tuple[Clip, Cut, bool]]:
+    return list(cut_address(*element, job))
+
+
+def _counted(outcomes: Iterable[tuple[Clip, Cut, bool]], metrics: StageMetrics, job: CurateJob) -> Iterator[Any]:
+    for clip, cut, reused in outcomes:
+        count = metrics.reused if reused else metrics.done
+        count(video_s=clip.span.duration_s)
+        yield ended(clip.with_verdict(cut)) if isinstance(cut, Verdict) else _finished(clip, cut, job)
+
+
+def _finished(clip: Clip, cut: CutClip, job: CurateJob) -> KeptClip:
+    clip = kept(clip)
+    keyframe = read_keyframe(job.units, clip)
+    return KeptClip(clip, cut, cut_fp(clip, job), len(keyframe), clip_sidecar(clip, cut))
 
 
 def kept_by_reference(clip: Clip) -> KeptClip:

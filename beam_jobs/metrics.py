@@ -32,12 +32,20 @@ class StageMetrics:
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Counts the time that passes within."""
-        began = time.perf_counter_ns()
-        beat(self._stage, began=time.time())
+        began = self.begin()
         try:
             yield
         finally:
-            self._msec.inc((time.perf_counter_ns() - began) // 1_000_000)
+            self.worked(time.perf_counter_ns() - began)
+
+    def begin(self) -> int:
+        """Says that the stage is at work, from any thread; returns the time, in nanoseconds of `perf_counter_ns`."""
+        beat(self._stage, began=time.time())
+        return time.perf_counter_ns()
+
+    def worked(self, took_ns: int) -> None:
+        """Counts time that has passed."""
+        self._msec.inc(took_ns // 1_000_000)
 
     def done(self, items: int = 1, *, clips: int = 0, video_s: float = 0.0) -> None:
         """Counts items as finished.

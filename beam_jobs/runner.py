@@ -13,7 +13,8 @@ processor time each on imports before they work, which a short run does not win 
 because they need no download, because what the interpreter lock serializes runs on all cores, and because memory does
 not grow with the number of inputs; their price is that each gets one static share of a stage's input, for which
 `beam_jobs.sources` deals out large files first. A short run whose heavy work is done in processes of its own anyway
-(`beam_jobs.child`) has threads instead, which need no imports. All give the same bytes.
+(`beam_jobs.child`) stays in one process, which needs no imports, and deals with its inputs side by side
+(`beam_jobs.abreast`). All give the same bytes.
 """
 
 import argparse
@@ -31,13 +32,14 @@ from beam_jobs.flink_conf import flink_conf
 LOCAL_RUNNER = "beam_jobs.local_runner.LocalRunner"
 
 
-def beam_options(flags: Sequence[str], num_elements: int, threads: bool = False) -> PipelineOptions:
+def beam_options(flags: Sequence[str], num_elements: int, light: bool = False) -> PipelineOptions:
     """Beam's options for a job; without `--runner`, all cores of this machine.
 
     Args:
         flags: what the command itself does not know, verbatim.
         num_elements: inputs of the job; more local workers than that are not started.
-        threads: whether local workers are threads of this process, where the flags do not say.
+        light: whether local workers do nothing heavy themselves: then they are threads of this process, and without
+            any flags there is one.
 
     Raises:
         ValueError: a flag that Beam does not know either, or a runner it does not have.
@@ -46,7 +48,7 @@ def beam_options(flags: Sequence[str], num_elements: int, threads: bool = False)
     _check_runner(known.runner)
     flink_conf(known.flink_conf or [])
     given = {flag.partition("=")[0] for flag in flags}
-    chosen = _local_defaults(known, given, num_elements, threads)
+    chosen = _local_defaults(known, given, num_elements, light)
     if "--default_sdk_harness_log_level" not in given:  # Beam's own default tells of every channel it opens
         chosen.append(f"--default_sdk_harness_log_level={_log_level()}")
     return PipelineOptions([*flags, *chosen])
@@ -58,17 +60,17 @@ def _log_level() -> str:
     return {"WARNING": "WARN", "CRITICAL": "ERROR"}.get(name, name)
 
 
-def _local_defaults(known: argparse.Namespace, given: set[str], num_elements: int, threads: bool) -> list[str]:
+def _local_defaults(known: argparse.Namespace, given: set[str], num_elements: int, light: bool) -> list[str]:
     """Flags that spread a job over this machine's cores, where the user has not chosen otherwise."""
     if known.runner is not None:
         return []
     chosen = [f"--runner={LOCAL_RUNNER}"]
     workers = known.direct_num_workers
     if "--direct_num_workers" not in given:
-        workers = max(1, min(num_cores(), num_elements))
+        workers = 1 if light and not given else max(1, min(num_cores(), num_elements))
         chosen.append(f"--direct_num_workers={workers}")
     if "--direct_running_mode" not in given and workers != 1:
-        chosen.append(f"--direct_running_mode={'multi_threading' if threads else 'multi_processing'}")
+        chosen.append(f"--direct_running_mode={'multi_threading' if light else 'multi_processing'}")
     return chosen
 
 

@@ -15,12 +15,19 @@ def test_without_a_runner_all_cores_of_this_machine_work() -> None:
         assert options["direct_running_mode"] == "multi_processing"
 
 
-def test_threads_where_the_caller_says_so_and_the_flags_do_not() -> None:
-    light = beam_options([], 100, threads=True).get_all_options(drop_default=True)
-    if num_cores() > 1:
-        assert light["direct_running_mode"] == "multi_threading"
-    told = beam_options(["--direct_running_mode=multi_processing"], 100, threads=True)
-    assert told.get_all_options(drop_default=True)["direct_running_mode"] == "multi_processing"
+@pytest.mark.parametrize(
+    ("flags", "mode"),
+    [
+        ([], None),
+        (["--direct_num_workers=3"], "multi_threading"),
+        (["--direct_num_workers=3", "--direct_running_mode=multi_processing"], "multi_processing"),
+    ],
+    ids=["one worker", "threads", "processes"],
+)
+def test_light_workers_stay_in_this_process_where_no_flag_says_otherwise(flags: list[str], mode: str | None) -> None:
+    light = beam_options(flags, 100, light=True).get_all_options(drop_default=True)
+    assert light.get("direct_running_mode") == mode
+    assert light.get("direct_num_workers", 1) == (3 if flags else 1)
 
 
 def test_no_more_workers_than_inputs() -> None:
