@@ -16,8 +16,8 @@ import torch
 from numpy.random import Generator
 
 from curation import second_opinion, train_transitions, transnet
-from curation.cascade import EXTENT_THRESHOLD, split_at_valleys
-from curation.second_opinion import SecondOpinion, Stretch
+from curation.cascade import split_at_valleys
+from curation.second_opinion import UNDER_WAY, SecondOpinion, Stretch
 from curation.transition_network import HEIGHT, WIDTH, probabilities
 
 FOLDERS = ("clips_droid", "clips_misc", "clips_audio")
@@ -83,7 +83,7 @@ def meets(boundary: Stretch, event: Stretch) -> bool:
 
 
 def boundaries(middle: np.ndarray, extent: np.ndarray) -> list[Stretch]:
-    found = transnet.boundaries_from(middle, extent, 0.5, EXTENT_THRESHOLD)
+    found = transnet.boundaries_from(middle, extent, 0.5, UNDER_WAY)
     return [part for first, last in found for part in split_at_valleys(middle, first, last, 0.5)]
 
 
@@ -109,7 +109,10 @@ def run(clips: list[np.ndarray], num_edits: int) -> None:
         middle, extent = probabilities(list(frames))
         alone.add(boundaries(middle, extent), events, len(frames))
         second = SecondOpinion()
-        second.follow(middle, lambda index, frames=frames: frames[min(max(index, 0), len(frames) - 1)], whole=True)
+        last = len(frames) - 1
+        second.follow(
+            middle, extent, lambda index, frames=frames, last=last: frames[min(max(index, 0), last)], whole=True
+        )
         doubts = [doubt for opinion in second.opinions for doubt in opinion.doubts]
         seen += sum(len(opinion.middle) for opinion in second.opinions)
         second.give(middle, extent)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from curation import transnet
-from curation.second_opinion import SecondOpinion
+from curation.second_opinion import UNDER_WAY, SecondOpinion
 from curation.transition_network import HEIGHT, WEIGHTS_DIR, WIDTH, load, probabilities
 from curation.weights_identity import weights_fingerprint
 
@@ -19,7 +19,6 @@ LAG = 24  # frames; two scenes meet within any stretch of this length that holds
 DIFFERENCE, DARK_DIFFERENCE = 15.0, 0.3
 BLOCK, MOST_BLOCKS = 64, 5  # frames that are judged or passed over together; blocks in one window of the network
 MARGIN = 32  # frames the network sees, and does not judge, on either side
-EXTENT_THRESHOLD = 0.5  # of the head that marks every frame of a transition
 
 
 class CascadeDetector:
@@ -63,10 +62,10 @@ class CascadeDetector:
             self._judge(min(self._judged + MOST_BLOCKS, len(self._doubted)))
         if not self._num_frames:
             return []
-        self._second.follow(self._middle, self._frame_at, whole=True)
+        self._second.follow(self._middle, self._extent, self._frame_at, whole=True)
         middle, extent = self._middle.copy(), self._extent.copy()
         self._second.give(middle, extent)
-        found = transnet.boundaries_from(middle, extent, self._threshold, EXTENT_THRESHOLD)
+        found = transnet.boundaries_from(middle, extent, self._threshold, UNDER_WAY)
         return [part for first, last in found for part in split_at_valleys(middle, first, last, self._threshold)]
 
     def _differs(self, index: int) -> bool:
@@ -92,7 +91,7 @@ class CascadeDetector:
             extent.append(both[1])
         self._judged = end
         self._middle, self._extent = np.concatenate(middle), np.concatenate(extent)
-        self._second.follow(self._middle, self._frame_at, whole=False)
+        self._second.follow(self._middle, self._extent, self._frame_at, whole=False)
         needed = min(self._second.oldest_needed, max(min(end * BLOCK, self._num_frames) - MARGIN, 0))
         del self._held[: needed - self._first]
         self._first = needed

@@ -19,6 +19,7 @@ EDGE = (
     12  # frames beyond `PAD` in which it is believed about the extent: of a dissolve the middle alone may be in doubt
 )
 MOST, MARGIN = 50, 20  # frames of a window that are judged, and that are only seen on either side; with 12 it is worse
+UNDER_WAY = 0.5  # of the small network's other head: from there on a frame belongs to a transition
 CLOSE = 0.15  # log odds; twice what bfloat16 was off by at most there: so close to a threshold, float32 decides
 # TransNetV2 costs a hundred times as much as the small network, and a doubt in footage that is seldom cut is nearly
 # always something that moves. So it is asked only where at least so many sure transitions lie among so many frames.
@@ -56,8 +57,8 @@ class SecondOpinion:
         """Index of the first frame that may still be looked at."""
         return max(self._settled - MOST - 2 * MARGIN, 0)
 
-    def follow(self, middle: np.ndarray, frame_at: FrameAt, *, whole: bool) -> None:
-        """Deals with the doubts around which enough is known of `middle` (T,); with all where it is `whole`."""
+    def follow(self, middle: np.ndarray, extent: np.ndarray, frame_at: FrameAt, *, whole: bool) -> None:
+        """Deals with the doubts around which enough is known of both heads (T,); with all where they are `whole`."""
         known = len(middle)
         if known < AROUND and not whole:
             return
@@ -66,7 +67,8 @@ class SecondOpinion:
         ready = [run for run in runs if run[1] <= until]
         doubts = [run for run in ready if middle[slice(*run)].max() < SURE and densely_edited(middle, run)]
         for window, inside in windows(doubts, known):
-            self._ask(window, inside, frame_at)
+            around = range(window[0] - MARGIN, window[1] + MARGIN)
+            self.opinions.append(self._ask(around, inside, middle, extent, frame_at))
         waiting = [first for first, last in runs if last > until]
         self._settled = max(min([until, *waiting]), known - AROUND)  # what never calms down is taken in parts
 
@@ -79,34 +81,66 @@ class SecondOpinion:
                 under_way = opinion.extent[first - opinion.begin : last - opinion.begin] > EXTENT_THRESHOLD
                 extent[first:last] = np.maximum(extent[first:last], under_way)
 
-    def decided(self, middle: np.ndarray, extent: np.ndarray, begin: int, doubts: list[Stretch]) -> bool:
-        """Whether both heads for the frames from `begin` on, in bfloat16, decide what exact ones would."""
-        for first, last in doubts:
-            peaks = middle[first - begin : last - begin]
-            edges = extent[max(first - EDGE - begin, 0) : last + EDGE - begin]
-            if _close_to(peaks, self._threshold) or _close_to(edges, EXTENT_THRESHOLD):
+    def decided(self, opinion: Opinion, middle: np.ndarray, extent: np.ndarray) -> bool:
+        """Whether an opinion in bfloat16 decides what an exact one would, beside the small network's heads (T,)."""
+        for first, last in opinion.doubts:
+            peaks = opinion.middle[first - opinion.begin : last - opinion.begin]
+            if _close_to(peaks, self._threshold).any() or _valley_is_close(peaks, self._threshold):
                 return False
-            if _valley_is_close(peaks, self._threshold):
-                return False
-        return True
+        return not self._ends_are_close(opinion, middle, extent)
 
-    def _ask(self, window: Stretch, doubts: list[Stretch], frame_at: FrameAt) -> None:
-        around = range(window[0] - MARGIN, window[1] + MARGIN)
+    def _ends_are_close(self, opinion: Opinion, middle: np.ndarray, extent: np.ndarray) -> bool:
+        """Whether a frame about whose extent bfloat16 may err can belong to a transition.
+
+        It can where frames under way lead from it to a peak, to what another opinion may change, or out of the window.
+
+            frames     … 97 98 99 100 101 …      doubt 90–99, a cut at 101 of which nothing is in doubt
+            under way     ?  1  0   1   1        98 may be or not: 99 is not, so the cut does not reach it
+        """
+        begin, end = max(opinion.begin, 0), min(opinion.begin + len(opinion.middle), len(middle))
+        said_middle, said_extent = (head[begin - opinion.begin :] for head in (opinion.middle, opinion.extent))
+        peaks, under_way = middle[begin:end] > self._threshold, extent[begin:end] > UNDER_WAY
+        close = np.zeros(end - begin, bool)
+        for first, last in opinion.doubts:
+            at = slice(first - begin, last - begin)
+            peaks[at] = said_middle[at] > self._threshold
+            at = slice(max(first - EDGE - begin, 0), min(last + EDGE, end) - begin)
+            under_way[at] |= said_extent[at] > EXTENT_THRESHOLD
+            close[at] |= _close_to(said_extent[at], EXTENT_THRESHOLD)
+        for first, last in _other_doubts(middle, begin, end, opinion.doubts):
+            peaks[max(first - PAD - EDGE - begin, 0) : max(last + PAD + EDGE - begin, 0)] = True
+        peaks[[0, -1]] |= under_way[[0, -1]]
+        runs = [slice(*run) for run in runs_above(peaks | under_way | close, 0.5, 0)]
+        return any(close[run].any() and peaks[run].any() for run in runs)
+
+    def _ask(
+        self, around: range, doubts: list[Stretch], middle: np.ndarray, extent: np.ndarray, frame_at: FrameAt
+    ) -> Opinion:
+        def opinion(*heads: np.ndarray) -> Opinion:
+            return Opinion(around.start, *heads, doubts)
+
         frames = np.stack([frame_at(index) for index in around])
-        middle, extent = judge(frames, lambda middle, extent: self.decided(middle, extent, around.start, doubts))
-        self.opinions.append(Opinion(around.start, middle, extent, doubts))
+        return opinion(*judge(frames, lambda *heads: self.decided(opinion(*heads), middle, extent)))
 
 
-def _close_to(values: np.ndarray, threshold: float | np.ndarray) -> bool:
-    """Whether any probability is so close to the threshold that bfloat16 may have it on the wrong side."""
-    return bool((np.abs(_log_odds(values) - _log_odds(np.asarray(threshold))) < CLOSE).any())
+def _other_doubts(middle: np.ndarray, begin: int, end: int, doubts: list[Stretch]) -> list[Stretch]:
+    """Stretches near frames [begin, end) that may be in doubt as well, whatever is known beyond."""
+    begin = max(begin - PAD - EDGE, 0)
+    runs = [(begin + a, begin + b) for a, b in runs_above(middle[begin : end + PAD + EDGE], UNSURE, GAP)]
+    own = [run for run in runs if any(first <= run[0] and run[1] <= last for first, last in doubts)]
+    return [run for run in runs if run not in own and middle[slice(*run)].max() < SURE]
+
+
+def _close_to(values: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
+    """Which probabilities are so close to the threshold that bfloat16 may have them on the wrong side."""
+    return np.abs(_log_odds(values) - _log_odds(np.asarray(threshold))) < CLOSE
 
 
 def _valley_is_close(middle: np.ndarray, threshold: float) -> bool:
     """Whether any value between two peaks is close to half the lower one, where they would part."""
     lower = np.minimum(np.maximum.accumulate(middle), np.maximum.accumulate(middle[::-1])[::-1])
     between = (lower > middle) & (lower > threshold)
-    return bool(between.any()) and _close_to(middle[between], lower[between] / 2)
+    return bool(_close_to(middle[between], lower[between] / 2).any())
 
 
 def _log_odds(values: np.ndarray) -> np.ndarray:

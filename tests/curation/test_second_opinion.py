@@ -88,7 +88,7 @@ def test_doubts_count_where_footage_is_densely_edited(length, peaks, doubt, dens
 def test_nothing_is_asked_where_nothing_is_in_doubt_or_cuts_are_rare():
     for middle in (head(900, range(20, 900, 45)), head(900, [300, 600], [(400, 410)]), head(0)):
         second, untouched = SecondOpinion(), middle.copy()
-        second.follow(middle, lambda index: pytest.fail(f"frame {index} was looked at"), whole=True)
+        second.follow(middle, middle, lambda index: pytest.fail(f"frame {index} was looked at"), whole=True)
         second.give(middle, middle)
         assert np.array_equal(middle, untouched)
 
@@ -100,7 +100,9 @@ def test_the_answer_takes_the_place_of_the_doubt_and_does_not_depend_on_when_it_
     for steps in ([900], [*range(320, 900, 320), 900]):
         second, extent = SecondOpinion(), np.zeros(900, np.float32)
         for known in steps:
-            second.follow(middle[:known], lambda index: small_frames[min(max(index, 0), 899)], whole=known == 900)
+            second.follow(
+                middle[:known], extent[:known], lambda index: small_frames[min(max(index, 0), 899)], whole=known == 900
+            )
         assert second.oldest_needed >= 900 - AROUND - MOST - 2 * MARGIN
         after = middle.copy()
         second.give(after, extent)
@@ -117,7 +119,7 @@ def test_a_dissolve_is_marked_beyond_what_was_in_doubt():
     middle = head(100, range(4, 24, 5), [(48, 52)])
     extent = np.zeros(100, np.float32)
     second = SecondOpinion()
-    second.follow(middle, lambda index: frames[min(max(index, 0), 99)], whole=True)
+    second.follow(middle, extent, lambda index: frames[min(max(index, 0), 99)], whole=True)
     second.give(middle, extent)
     first, last = transnet.boundaries_from(middle, extent, 0.5)[-1]
     assert 38 <= first <= 43 and 57 <= last <= 62

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from curation import transnet
-from curation.second_opinion import EXTENT_THRESHOLD, SecondOpinion
+from curation.second_opinion import EXTENT_THRESHOLD, Opinion, SecondOpinion
 from curation.transnet_quick import judge, network
 from tests.curation.pictures import dissolve, scene
 
@@ -29,22 +29,77 @@ def test_it_says_what_the_package_says(window):
     assert expected[0].max() > 0.5 and expected[0].min() < 0.01
 
 
+def decides(middle, extent, doubts, small_middle=None, small_extent=None, threshold=0.5):
+    """Whether an opinion on all frames is taken as it is; what the small network says is nothing but in the doubts."""
+    if small_middle is None:
+        small_middle = np.zeros(len(middle))
+        for first, last in doubts:
+            small_middle[first:last] = 0.3
+    opinion = Opinion(0, np.array(middle), np.array(extent), doubts)
+    return SecondOpinion(threshold).decided(
+        opinion, small_middle, np.zeros(len(middle)) if small_extent is None else small_extent
+    )
+
+
 @pytest.mark.parametrize(
     ("middle", "extent", "settled"),
     [
         ([0.1, 0.9, 0.1], [0.01, 0.9, 0.01], True),
         ([0.1, 0.52, 0.1], [0.01, 0.9, 0.01], False),
         ([0.1, 0.9, 0.1], [0.11, 0.9, 0.01], False),
+        ([0.1, 0.4, 0.1], [0.01, 0.11, 0.01], True),
         ([0.8, 0.41, 0.9], [0.01, 0.9, 0.01], False),
         ([0.8, 0.25, 0.9], [0.01, 0.9, 0.01], True),
     ],
-    ids=["clear", "at the threshold", "at the threshold of the extent", "a valley of half its peaks", "a deep valley"],
-)
+    ids=[
+        "clear", "at the threshold", "at the threshold of the extent", "the extent of nothing",
+        "a valley of half its peaks", "a deep valley",
+    ],
+)  # fmt: skip
 def test_float32_has_the_last_word_where_it_is_close(middle, extent, settled):
-    assert SecondOpinion().decided(np.array(middle), np.array(extent), 0, [(0, 3)]) is settled
+    assert decides(middle, extent, [(0, 3)]) is settled
 
 
 def test_another_threshold_moves_what_is_close():
-    middle, extent = np.array([0.1, 0.7, 0.1]), np.full(3, EXTENT_THRESHOLD / 10)
-    assert SecondOpinion().decided(middle, extent, 0, [(0, 3)])
-    assert not SecondOpinion(0.7).decided(middle, extent, 0, [(0, 3)])
+    middle, extent = [0.1, 0.7, 0.1], np.full(3, EXTENT_THRESHOLD / 10)
+    assert decides(middle, extent, [(0, 3)])
+    assert not decides(middle, extent, [(0, 3)], threshold=0.7)
+
+
+NUM_FRAMES, DOUBT = 100, (40, 50)
+
+
+@pytest.mark.parametrize(
+    ("small_peak", "small_extent", "other_doubt", "said_extent", "settled"),
+    [
+        (None, None, None, [55], True),
+        (57, None, None, [55], True),
+        (56, None, None, [55], False),
+        (58, (56, 58), None, [55], False),
+        (57, None, None, [55, 56], False),
+        (None, (56, 100), None, [55], False),
+        (None, (56, 99), None, [55], True),
+        (None, None, (69, 73), [55], False),
+        (None, None, (80, 84), [55], True),
+        (58, (56, 58), None, [62], True),
+    ],
+    ids=[
+        "no peak", "a peak apart", "a peak beside it", "a peak that the small network leads to",
+        "a peak that it leads to itself", "under way out of the window", "not quite out of it",
+        "another doubt that reaches it", "another doubt too far", "beyond what is believed",
+    ],
+)  # fmt: skip
+def test_an_extent_counts_only_where_it_can_belong_to_a_transition(
+    small_peak, small_extent, other_doubt, said_extent, settled
+):
+    middle, extent = np.zeros(NUM_FRAMES), np.zeros(NUM_FRAMES)
+    middle[slice(*DOUBT)] = 0.3
+    if other_doubt:
+        middle[slice(*other_doubt)] = 0.3
+    if small_peak:
+        middle[small_peak] = 0.95
+    if small_extent:
+        extent[slice(*small_extent)] = 0.9
+    said = np.full(NUM_FRAMES, 0.001)
+    said[said_extent] = EXTENT_THRESHOLD
+    assert decides(np.full(NUM_FRAMES, 0.01), said, [DOUBT], middle, extent) is settled
