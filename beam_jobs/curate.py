@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from beam_jobs.child import CHILDREN, num_cores
+from beam_jobs.imports import lasting
 from beam_jobs.job import CurateJob, model_devices, versions
 from beam_jobs.run_lock import only_run
 from beam_jobs.unchanged import key_of, unchanged
@@ -54,7 +55,8 @@ def curate(settings: CurateSettings, flags: Sequence[str]) -> int:
             return finished.status
         if options is None and _few(settings, sources):
             CHILDREN.own_all(min(num_cores(), len(sources)))  # their imports take seconds as well, beside Beam's
-        from beam_jobs.curate_run import run_whole  # Beam takes seconds to import: only where it runs
+        with lasting():
+            from beam_jobs.curate_run import run_whole  # Beam takes seconds to import: only where it runs
 
         return run_whole(job, options or _options(flags, settings, sources), sources, excluded, key)
 

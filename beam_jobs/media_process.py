@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from beam_jobs.child import receive, send
+from beam_jobs.imports import lasting
 
 _LAST_RESORT_S = 60  # after the parent's own limit: even with the parent gone and the interpreter locked, this ends
 
@@ -20,7 +21,8 @@ def main(pipe: Connection) -> None:
     """Serves until the other end is closed."""
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, tasks), daemon=True).start()
-    from beam_jobs.media_tasks import answer  # takes seconds to import, in which the parent may die
+    with lasting():
+        from beam_jobs.media_tasks import answer  # takes seconds to import, in which the parent may die
 
     while True:
         task, timeout_s, arguments = tasks.get()
