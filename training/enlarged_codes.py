@@ -13,9 +13,8 @@ import torch
 
 from tokenize_shards.base import VideoTokenizer
 from tokenize_shards.round_trip import decode_frames, encode_frames
+from training.kept_codes import KeptCodes
 from training.super_resolution import SuperResolutionConfig
-
-MAX_KEPT_BYTES = 256 * 1024**2
 
 Lows = Sequence[np.ndarray]
 
@@ -37,22 +36,11 @@ class EnlargedCodes:
         if scale[0] != 1:
             raise ValueError(f"the grid grows by {tuple(scale)}; pictures are enlarged in height and width only")
         self.tokenizer, self.scale, self.device = tokenizer, scale, device
-        self._kept: dict[bytes, np.ndarray] = {}
-        self._kept_bytes = 0
+        self._kept = KeptCodes(self._codes)
 
     def __call__(self, lows: Lows) -> list[np.ndarray]:
         """(t h w) each → (t, h·scale, w·scale) uint32 each."""
-        return [self._kept_or_new(low) for low in lows]
-
-    def _kept_or_new(self, low_thw: np.ndarray) -> np.ndarray:
-        name = repr(low_thw.shape).encode() + low_thw.astype(np.uint32).tobytes()
-        found = self._kept.get(name)
-        if found is None:
-            found = self._codes(low_thw)
-            self._kept_bytes += len(name) + found.nbytes
-            if self._kept_bytes <= MAX_KEPT_BYTES:
-                self._kept[name] = found
-        return found
+        return [self._kept(low) for low in lows]
 
     def _codes(self, low_thw: np.ndarray) -> np.ndarray:
         frames = decode_frames(self.tokenizer, low_thw, self.device)

@@ -100,9 +100,10 @@ class Evaluation:
         chosen: list[np.ndarray | None] = [None] * len(samples)
         if texts is not None:
             chosen = list(texts)
+        ready = self.generator.prepared(task, samples, given)
         rows = [
             self.generator.layout.build(task, sample, given=given, text=text)
-            for sample, text in zip(samples, chosen, strict=True)
+            for sample, text in zip(ready, chosen, strict=True)
         ]
         return to_tensors(collate(rows), self.generator.device)
 

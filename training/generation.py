@@ -8,6 +8,7 @@ import torch
 
 from schemas.shards import TokenSample
 from tokenize_shards.round_trip import decode_frames, decode_images, decode_sound
+from training.commit import PaddedCodes
 from training.decoding import decode as decode_tokens
 from training.enlarged_codes import low_inputs
 from training.generate_settings import SamplingSettings, SuperResolutionSampling
@@ -34,7 +35,7 @@ class Generator:
         self, model: ReelLm, tokenizers: Tokenizers, device: torch.device, upscaler: SuperResolution | None = None
     ):
         self.model, self.tokenizers, self.device, self.upscaler = model, tokenizers, device, upscaler
-        self.layout = Layout(model.vocabulary, model.config.temporal_stride)
+        self.layout = Layout(model.vocabulary, model.config.temporal_stride, model.config.pad_given)
 
     @property
     def can_sound(self) -> bool:
@@ -86,6 +87,7 @@ class Generator:
             negative: states that guidance moves away from; None: those of the empty caption.
             on_token: called with the number of output tokens that each sample has.
         """
+        samples = self.prepared(task, samples, given)
         rows = [self.layout.build(task, sample, given=given) for sample in samples]
         if sampling.guidance != 1.0 and TASKS[task].text and len(self.empty_text):
             away = self.empty_text if negative is None else negative
@@ -96,6 +98,12 @@ class Generator:
         outputs = decode_tokens(self.model, plan, Sampler(sampling, random), on_token).cpu().numpy()
         done = zip(samples, rows, outputs, strict=False)  # the rows of guidance come last and are left out
         return [self._filled(sample, sequence, output) for sample, sequence, output in done]
+
+    def prepared(self, task: str, samples: Sequence[TokenSample], given: int) -> Sequence[TokenSample]:
+        """The samples with the codes of their padded videos, where the model reads those."""
+        if not self.layout.pad_given or "given" not in TASKS[task].video_in:
+            return samples
+        return PaddedCodes(self.tokenizers.video, self.device)(samples, given)
 
     def _filled(self, sample: TokenSample, sequence: TokenSequence, output: np.ndarray) -> TokenSample:
         places = sequence.places[sequence.prefix_length :]

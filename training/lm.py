@@ -5,6 +5,7 @@ one of the visual codes, an audio position a code of its level, a motion positio
 token.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -21,9 +22,9 @@ from training.visual_tokens import VisualTokens
 class ReelLmConfig(LlamaConfig):
     """Llama's configuration, what the tokens are, and which tokenizers made them.
 
-    `visual_factors` multiply to the number of visual codes: [262144] is one softmax, [512, 512] two in turn.
-    `tokenizers` holds `schemas.shards.TokenizerInfo` as dicts by kind; `tasks` the tasks it was trained on;
-    `formats` the clips it saw: latent grid (t h w), frames, rate and audio columns.
+    `pad_given` is that of `training.sequences.Layout`. `visual_factors` multiply to the number of visual codes:
+    [262144] is one softmax, [512, 512] two in turn. `tokenizers` holds `schemas.shards.TokenizerInfo` as dicts by kind;
+    `tasks` the tasks it was trained on; `formats` the clips it saw: latent grid (t h w), frames, rate, audio columns.
     """
 
     model_type = "reelmill_lm"
@@ -35,6 +36,7 @@ class ReelLmConfig(LlamaConfig):
     audio_codebook_size: int = 1024
     motion_codebook_size: int = 0
     temporal_stride: int = 4
+    pad_given: bool = False
     max_latent_frames: int = 32
     max_grid_side: int = 128
     max_audio_columns: int = 1024
@@ -101,9 +103,12 @@ def to_tensors(batch: SequenceBatch, device: torch.device | str) -> TensorBatch:
     return TensorBatch(ids, places, padding, batch.prefix_length, text)
 
 
+PictureLoss = Callable[[list[Tensor]], Tensor]
+
+
 class LmOutput(NamedTuple):
     """Attributes:
-    loss: mean over output tokens, nats, with gradient.
+    loss: mean over output tokens, nats, and what else counts, with gradient.
     nll_BO: nats of each output token, float32, without gradient.
     kinds_BO: SPECIAL, VISUAL, AUDIO or MOTION.
     """
@@ -210,8 +215,12 @@ class ReelLm(LlamaPreTrainedModel):
             use_cache=cache is not None,
         ).last_hidden_state
 
-    def forward(self, batch: TensorBatch) -> LmOutput:
-        """The loss of every output token given all before it."""
+    def forward(self, batch: TensorBatch, pictures: PictureLoss | None = None) -> LmOutput:
+        """The loss of every output token given all before it.
+
+        Args:
+            pictures: a further loss, of the logits (B·n V) of each factor of the visual codes.
+        """
         self._check_places(batch)
         outputs = batch.outputs
         # Position i predicts token i + 1; the last token predicts nothing.
@@ -228,7 +237,10 @@ class ReelLm(LlamaPreTrainedModel):
                 kind_loss, kind_nll_n = loss(rows_ND[where_n], ids_N[where_n])
                 total = total + kind_loss
                 nll_N = nll_N.index_copy(0, where_n, kind_nll_n)
-        return LmOutput(total / len(ids_N), nll_N.view(outputs.shape), kinds_N.view(outputs.shape))
+        mean = total / len(ids_N)
+        if pictures is not None:
+            mean = mean + pictures(self.visual.likeliest_logits(rows_ND[kinds_N == VISUAL]))
+        return LmOutput(mean, nll_N.view(outputs.shape), kinds_N.view(outputs.shape))
 
     def _special_loss(self, rows_nD: Tensor, ids_n: Tensor) -> tuple[Tensor, Tensor]:
         nll_n = F.cross_entropy(F.linear(rows_nD, self.backbone.embed_tokens.weight).float(), ids_n, reduction="none")

@@ -13,9 +13,10 @@ from schemas.shards import TokenSample
 from tokenize_shards.base import VideoTokenizer
 from tokenize_shards.loading import load_video_tokenizer
 from training.batches import BatchLoader, BatchSettings
-from training.commit import REGIONS, commit_codes_of_tokens
-from training.lm import LmOutput, ReelLm, ReelLmConfig, TensorBatch, to_tensors
+from training.commit import REGIONS, PaddedCodes, commit_codes_of_tokens
+from training.lm import LmOutput, PictureLoss, ReelLm, ReelLmConfig, TensorBatch, to_tensors
 from training.model_folder import export_model, tokenizer_dicts
+from training.pixel_loss import PixelLoss
 from training.sequences import AUDIO, MOTION, SPECIAL, TASKS, VISUAL, Layout, SequenceBatch, collate, find_task, missing
 from training.settings import TRAIN_LM, LmSettings
 from training.shards import ShardDataset, check_tokenizers
@@ -73,20 +74,35 @@ class LmObjective:
     def __init__(self, model: ReelLm, settings: LmSettings, empty_text: np.ndarray | None, rank: int = 0):
         self.model, self.settings, self.empty_text, self.rank = model, settings, empty_text, rank
         self.mix = TaskMix(settings.tasks, settings.image_share, settings.loop.steps)
-        self.layout = Layout(model.vocabulary, model.config.temporal_stride)
+        self.layout = Layout(model.vocabulary, model.config.temporal_stride, model.config.pad_given)
         self.val_loader: BatchLoader | None = None
         self.video_tokenizer: VideoTokenizer | None = None
+        self.padded: PaddedCodes | None = None
+        self.pixels: PixelLoss | None = None
+        self._pixels_from = settings.pixel_from * settings.loop.steps
         self.device: torch.device | str = "cpu"
 
     def loss(self, model: Any, samples: list[TokenSample], step: int, micro_step: int) -> StepLoss:
         shared = np.random.default_rng((self.settings.seed, step, micro_step))  # all ranks take the same task
         task = self.mix.choose(step, samples, shared)
         given = draw_given(samples[0], shared)
-        samples = self.prepare(task, samples, shared)
+        samples = self.prepare(task, samples, given, shared)
         own = np.random.default_rng((self.settings.seed, step, micro_step, self.rank))
         batch = self.batch(task, samples, given, own, self.settings.drop_text)
-        output: LmOutput = model(self._noisy(to_tensors(batch, self.device), own))
-        return StepLoss(output.loss, batch.num_targets, {f"loss_{task}": float(output.loss.detach())})
+        pictures = self.picture_loss(task, samples) if step >= self._pixels_from else None
+        output: LmOutput = model(self._noisy(to_tensors(batch, self.device), own), pictures)
+        return StepLoss(output.loss, batch.num_targets, {f"loss_{task}": float(output.nll_BO.mean())})
+
+    def picture_loss(self, task: str, samples: Sequence[TokenSample]) -> PictureLoss | None:
+        """The error of the pictures that the likeliest codes make, where a task goes on from given ones."""
+        if self.pixels is None or find_task(task).video_out != "rest":
+            return None
+        codes_Bthw = torch.from_numpy(np.stack([sample.arrays["video"] for sample in samples]).astype(np.int64))
+        codes_Bthw, pixels = codes_Bthw.to(self.device), self.pixels
+        batch, _, height, width = codes_Bthw.shape
+        return lambda logits: pixels(
+            [each.view(batch, -1, height, width, each.shape[-1]) for each in logits], codes_Bthw
+        )
 
     def _noisy(self, batch: TensorBatch, rng: np.random.Generator) -> TensorBatch:
         if not self.settings.noise:
@@ -109,8 +125,13 @@ class LmObjective:
             ]
         )
 
-    def prepare(self, task: str, samples: list[TokenSample], rng: np.random.Generator) -> list[TokenSample]:
-        """The samples with the codes of their masked videos, where the task wants those; the region is drawn."""
+    def prepare(self, task: str, samples: list[TokenSample], given: int, rng: np.random.Generator) -> list[TokenSample]:
+        """The samples with the codes of their masked or padded videos, where the task wants those.
+
+        What is masked is drawn.
+        """
+        if "given" in find_task(task).video_in and self.padded is not None:
+            return self.padded(samples, given)
         if "commit" not in find_task(task).video_in or self.video_tokenizer is None:
             return samples
         region = str(rng.choice(REGIONS))
@@ -129,8 +150,9 @@ class LmObjective:
         for index, samples in enumerate(self._val_batches(self.val_loader)):
             rng = np.random.default_rng((self.settings.seed, 0, index))
             for task in self.mix.feasible(samples):
-                ready = self.prepare(task, samples, rng)
-                batch = to_tensors(self.batch(task, ready, draw_given(samples[0], rng), rng, 0.0), self.device)
+                given = draw_given(samples[0], rng)
+                ready = self.prepare(task, samples, given, rng)
+                batch = to_tensors(self.batch(task, ready, given, rng, 0.0), self.device)
                 for name, nll in by_kind(model(batch)).items():
                     sums.setdefault(name, []).extend(nll)
                     if name == "loss":
@@ -215,7 +237,8 @@ def make_model(settings: LmSettings, dataset: ShardDataset) -> ReelLm:
         text_width=(text.width or 1) if text else 1, empty_text_length=1 if empty is None else len(empty),
         audio_levels=audio.num_quantizers if audio else 1, audio_codebook_size=audio.codebook_size if audio else 1,
         motion_codebook_size=motion.codebook_size if motion else 0,
-        temporal_stride=video.strides[0] if video.strides else 4, max_position_embeddings=32768,
+        temporal_stride=video.strides[0] if video.strides else 4, pad_given=sizes.pad_given,
+        max_position_embeddings=32768,
         tokenizers=tokenizer_dicts(info.tokenizers, MEMBERS), formats=formats_of(dataset),
         tasks=servable_tasks(settings.tasks, dataset),
     )  # fmt: skip
@@ -228,12 +251,14 @@ def make_model(settings: LmSettings, dataset: ShardDataset) -> ReelLm:
 
 
 def commit_tokenizer(settings: LmSettings, dataset: ShardDataset, device: torch.device) -> VideoTokenizer | None:
-    """The video tokenizer, where a task needs masked videos tokenized.
+    """The video tokenizer, where training needs it: for masked and padded videos, and for decoded pictures.
 
     Raises:
         ValueError: the one at hand is not the one that made the shards.
     """
-    if not any("commit" in find_task(name).video_in for name, weight in settings.tasks.items() if weight > 0):
+    needing = {"commit", "given"} if settings.model.pad_given else {"commit"}
+    asked = [find_task(name).video_in for name, weight in settings.tasks.items() if weight > 0]
+    if not settings.pixel_weight and not any(needing & set(inputs) for inputs in asked):
         return None
     info = dataset.info.tokenizers["video"]
     tokenizer = load_video_tokenizer(info.name, device)
@@ -269,6 +294,14 @@ def train(settings: LmSettings, console: Console | None = None) -> dict[str, flo
     objective = LmObjective(make_model(settings, dataset), settings, dataset.empty_caption, fabric.global_rank)
     objective.device, objective.val_loader = fabric.device, val_loader(settings, MEMBERS, group_by)
     objective.video_tokenizer = commit_tokenizer(settings, dataset, fabric.device)
+    if settings.model.pad_given and objective.video_tokenizer is not None:
+        objective.padded = PaddedCodes(objective.video_tokenizer, fabric.device)
+    if settings.pixel_weight:
+        if dataset[0].meta.get("independent"):
+            raise ValueError(
+                "pixel_weight needs videos; the steps of these samples are images of their own: set it to 0"
+            )
+        objective.pixels = PixelLoss(objective.video_tokenizer, settings.model.visual_factors, settings.pixel_weight)
     trainer = Trainer(fabric, objective, loader, settings.loop, settings.optimizer, output, console)
     return trainer.fit()
 

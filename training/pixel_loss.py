@@ -34,20 +34,25 @@ class PixelLoss:
         self.tokenizer: Any = tokenizer.eval().requires_grad_(False)
         self.factors, self.weight = tuple(factors), weight
 
-    def __call__(self, logits: Sequence[Tensor], codes_Bthw: Tensor, counts_B: Tensor) -> Tensor:
+    def __call__(self, logits: Sequence[Tensor], codes_Bthw: Tensor, counts_B: Tensor | None = None) -> Tensor:
         """The loss of the likeliest codes, over the samples that count.
 
         Args:
-            logits: (B t h w V) of each factor.
-            counts_B: bool; 0 where none does.
+            logits: (B n h w V) of each factor, for the last n of the t steps; those before are given, and their
+                pictures do not count.
+            counts_B: bool; 0 where none does. None: all count.
         """
-        if not bool(counts_B.any()):
-            return logits[0].new_zeros(())
-        chosen = [factor[counts_B] for factor in logits]
-        made_BCTHW = self.tokenizer.pictures(self._bits(chosen))
+        if counts_B is not None:
+            if not bool(counts_B.any()):
+                return logits[0].new_zeros(())
+            logits, codes_Bthw = [factor[counts_B] for factor in logits], codes_Bthw[counts_B]
+        given = codes_Bthw.shape[1] - logits[0].shape[1]
+        known_BKthw = self.tokenizer.quantizer.codes(codes_Bthw[:, :given])
+        made_BCTHW = self.tokenizer.pictures(torch.cat([known_BKthw, self._bits(logits)], dim=2))
         with torch.no_grad():
-            truth_BCTHW = self.tokenizer.decode(codes_Bthw[counts_B])
-        return self.weight * (made_BCTHW.float() - truth_BCTHW).square().mean()
+            truth_BCTHW = self.tokenizer.decode(codes_Bthw)
+        first = 1 + self.tokenizer.temporal_stride * (given - 1) if given else 0
+        return self.weight * (made_BCTHW.float() - truth_BCTHW)[:, :, first:].square().mean()
 
     def _bits(self, logits: Sequence[Tensor]) -> Tensor:
         """(B K t h w): ±1 of the likeliest codes, with the gradient of their means."""

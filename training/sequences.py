@@ -32,7 +32,8 @@ class Task:
         token: the task token; one for each kind of output, so several tasks share one.
         text: the caption stands in the prefix.
         video_in: visual inputs in their order: "first" latent frame, "given" latent frames, "all", "commit" (codes of
-            the masked video, never codes of the whole one) or "structure" (codes of flow and depth).
+            the masked video, never codes of the whole one) or "structure" (codes of flow and depth). A layout that pads
+            has "padded" in place of "given".
         audio_in: "" for none, "given" (what lies beneath the given latent frames) or "all".
         video_out: "" for none, "first", "rest" (what the first or given latent frames leave) or "all".
         audio_out: "" for none, "rest" or "all".
@@ -103,10 +104,17 @@ def token_kinds(ids: np.ndarray, vocabulary: Vocabulary = VOCABULARY) -> np.ndar
 
 @dataclass(frozen=True)
 class Layout:
-    """Writes sequences. `temporal_stride` is the video tokenizer's: n latent frames stand for 1 + stride·(n − 1)."""
+    """Writes sequences.
+
+    Attributes:
+        temporal_stride: the video tokenizer's; n latent frames stand for 1 + stride·(n − 1).
+        pad_given: where latent frames are given, the prefix holds the codes of a whole video in which the last given
+            picture stands (`training.commit.PaddedCodes`).
+    """
 
     vocabulary: Vocabulary = field(default_factory=lambda: VOCABULARY)
     temporal_stride: int = 4
+    pad_given: bool = False
 
     def audio_columns(self, given: int, latent_frames: int, columns: int) -> int:
         """How many of the audio columns of a clip lie beneath its first `given` latent frames, rounded down."""
@@ -141,7 +149,8 @@ class Layout:
         parts.append(_special(*_format_tokens(task, sample)))
         begin, end = ("bok", "eok") if task.motion else ("bov_i", "eov_i")
         for kind in task.video_in:
-            parts.append(_wrap(begin, self._visual(_visual_input(kind, sample, given)), end))
+            shown = "padded" if kind == "given" and self.pad_given else kind
+            parts.append(_wrap(begin, self._visual(_visual_input(shown, sample, given)), end))
         if task.audio_in:
             columns = self._given_columns(task.audio_in, sample, given)
             parts.append(_wrap("boa_i", self._audio(sample, 0, columns), "eoa_i"))
@@ -242,7 +251,7 @@ def _format_tokens(task: Task, sample: TokenSample) -> list[str]:
 
 
 def _visual_input(kind: str, sample: TokenSample, given: int) -> np.ndarray:
-    if kind in ("commit", "structure"):
+    if kind in ("commit", "structure", "padded"):
         return sample.arrays[kind]
     return sample.arrays["video"][: {"first": 1, "given": given, "all": None}[kind]]
 

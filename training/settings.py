@@ -97,6 +97,8 @@ class LmModelSettings:
         mlp_width: of the gated MLP.
         visual_factors: sizes that multiply to the number of visual codes; [262144] is VideoPoet's one softmax,
             [512, 512] predicts a code in two steps.
+        pad_given: continuations read the codes of a whole video in which the last given picture stands, as MAGVIT's
+            frame prediction does, not those of the given frames alone, as VideoPoet's.
         activation_checkpointing: saves memory for time in training.
     """
 
@@ -105,6 +107,7 @@ class LmModelSettings:
     heads: int = 4
     mlp_width: int = 704
     visual_factors: list[int] = field(default_factory=lambda: [512, 512])
+    pad_given: bool = False
     activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -135,6 +138,9 @@ class LmSettings:
         drop_text: share of samples whose caption is replaced by the empty one, for guidance.
         noise: up to this share of the visual codes that are to be predicted is shown wrong to what comes after them;
             against overfitting, and so that the model goes on from its own codes as it does from true ones.
+        pixel_weight: of the squared error (in [-1, 1]) of the decoded likeliest codes beside the cross-entropy, where
+            the first frames are given; 0: none, as published. The likeliest future is then nearer to what comes.
+        pixel_from: share of the steps after which it counts; before, the likeliest codes make no picture to mend.
         optimizer: AdamW.
         loop: length, batches, device.
         seed: of weights, order and tasks.
@@ -147,6 +153,8 @@ class LmSettings:
     image_share: list[float] | None = None
     drop_text: float = 0.1
     noise: float = 0.0
+    pixel_weight: float = 0.0
+    pixel_from: float = 0.6
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
     seed: int = 0
@@ -157,6 +165,7 @@ class LmSettings:
             raise ValueError(f"tasks {self.tasks}: give at least one a weight above 0, and none a negative one")
         _share("drop_text", self.drop_text)
         _share("noise", self.noise)
+        _pixels(self.pixel_weight, self.pixel_from)
         if self.image_share is not None and (
             len(self.image_share) != 3 or not all(0 <= share <= 1 for share in self.image_share)
         ):
@@ -226,9 +235,7 @@ class SuperResolutionSettings:
 
     def __post_init__(self) -> None:
         _named(self.data, self.output)
-        if self.pixel_weight < 0:
-            raise ValueError(f"pixel_weight {self.pixel_weight} must be 0 or more")
-        _share("pixel_from", self.pixel_from)
+        _pixels(self.pixel_weight, self.pixel_from)
 
 
 @dataclass(frozen=True)
@@ -283,6 +290,12 @@ class MaskGitSettings:
 def _named(data: list[str] | str, output: str) -> None:
     if not data or not output:
         raise ValueError("data and output must be named: --data TOKENS --output DIR")
+
+
+def _pixels(weight: float, start: float) -> None:
+    if weight < 0:
+        raise ValueError(f"pixel_weight {weight} must be 0 or more")
+    _share("pixel_from", start)
 
 
 def _share(name: str, value: float) -> None:

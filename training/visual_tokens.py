@@ -96,6 +96,15 @@ class VisualTokens(nn.Module):
                 hidden_ND = self.next_factor[index](hidden_ND, F.embedding(part_N, table))
         return total, nll_N
 
+    def likeliest_logits(self, hidden_ND: Tensor) -> list[Tensor]:
+        """Logits (N V) of each factor, where those before it take their likeliest values."""
+        logits: list[Tensor] = []
+        for index, table in enumerate(self.embeddings):
+            logits.append(F.linear(hidden_ND, table.weight))
+            if index < len(self.next_factor):
+                hidden_ND = self.next_factor[index](hidden_ND, table(logits[-1].argmax(dim=-1)))
+        return logits
+
     def choose(self, hidden_ND: Tensor, pick: Callable[[Tensor], Tensor]) -> Tensor:
         """Codes (N,) chosen factor by factor; `pick` maps logits (N V) to choices (N,)."""
         parts = []

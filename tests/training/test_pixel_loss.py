@@ -37,6 +37,15 @@ def test_it_is_the_squared_error_of_the_decoded_likeliest_codes(tokenizer):
         torch.testing.assert_close(loss, 3.0 * (made - tokenizer.decode(truth)).square().mean(), rtol=1e-4, atol=1e-6)
 
 
+def test_given_steps_are_shown_but_do_not_count(tokenizer):
+    chosen, truth = some_codes(0), some_codes(1)
+    loss = PixelLoss(tokenizer, FACTORS, 1.0)([factor[:, 1:] for factor in logits_of(chosen)], truth)
+    with torch.no_grad():
+        made = tokenizer.pictures(tokenizer.quantizer.codes(torch.cat([truth[:, :1], chosen[:, 1:]], dim=1)))
+        error = (made - tokenizer.decode(truth))[:, :, 1:].square().mean()
+    torch.testing.assert_close(loss, error, rtol=1e-4, atol=1e-6)
+
+
 def test_nothing_counts_where_no_sample_does(tokenizer):
     assert PixelLoss(tokenizer, FACTORS, 1.0)(logits_of(some_codes(0)), some_codes(1), ~EVERY) == 0
 

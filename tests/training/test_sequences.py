@@ -135,6 +135,18 @@ def test_layout_is_golden(task):
     assert spelled(sequence.ids[sequence.prefix_length :]) == output
 
 
+def test_given_frames_can_be_padded_to_a_whole_video():
+    padded = np.concatenate([VIDEO[:2], VIDEO[:1] + 900])
+    sample = dataclasses.replace(SAMPLE, arrays={**SAMPLE.arrays, "padded": padded})
+    sequence = Layout(VOCABULARY, pad_given=True).build("continue", sample, given=2)
+    prefix, output = GOLDEN["continue"]
+    shown = prefix.index("eov_i")
+    assert spelled(sequence.ids[: sequence.prefix_length]) == [*prefix[:shown], *v(910, 911), *prefix[shown:]]
+    assert spelled(sequence.ids[sequence.prefix_length :]) == output
+    places = sequence.places[token_kinds(sequence.ids, VOCABULARY) == VISUAL]
+    assert places[:, 0].tolist() == [0, 0, 1, 1, 2, 2, 2, 2]
+
+
 def test_keyframes_and_their_motion_take_turns():
     """Where each step is an image: two keyframes of one row, two motion codes after each."""
     arrays = {"video": VIDEO[:2], "text": SAMPLE.arrays["text"], "motion": np.array([5, 6, 7, 8], np.uint16)}

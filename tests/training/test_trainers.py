@@ -13,9 +13,13 @@ from safetensors.torch import load_file
 
 from reelmill import main as reelmill
 from tests.training.token_samples import token_sample
-from training.lm import ReelLm
-from training.lm_train import TaskMix
+from tokenize_shards.loading import load_video_tokenizer
+from training.commit import PaddedCodes
+from training.lm import ReelLm, to_tensors
+from training.lm_train import LmObjective, TaskMix
+from training.lm_train import make_model as make_lm
 from training.lm_train import train as train_lm
+from training.pixel_loss import PixelLoss
 from training.settings import (
     LmModelSettings,
     LmSettings,
@@ -24,6 +28,7 @@ from training.settings import (
     SuperResolutionModelSettings,
     SuperResolutionSettings,
 )
+from training.shards import ShardDataset
 from training.super_resolution import SuperResolution
 from training.super_resolution_train import train as train_super_resolution
 from training.trainer_loop import CURVE_FILE, learning_rate, read_curve
@@ -48,8 +53,15 @@ def enlarged_settings(data, output) -> SuperResolutionSettings:
     return replace(settings, model=model, pixel_weight=1.0, pixel_from=0.5)
 
 
+def padded_settings(data, output) -> LmSettings:
+    """Continuations that see the last picture stand, judged by their pictures from the middle of the training on."""
+    settings = lm_settings(data, output, tasks={"t2v": 1.0, "continue": 2.0}, pixel_weight=1.0, pixel_from=0.5)
+    return replace(settings, model=replace(settings.model, pad_given=True))
+
+
 TRAINERS = {
     "lm": (train_lm, lm_settings),
+    "lm of padded codes": (train_lm, padded_settings),
     "super-resolution": (train_super_resolution, super_resolution_settings),
     "super-resolution of enlarged codes": (train_super_resolution, enlarged_settings),
 }
@@ -92,6 +104,29 @@ def test_model_of_the_output_folder_is_the_trained_one(token_data, tmp_path):
     train_super_resolution(super_resolution_settings(token_data.folder, tmp_path / "sr"), QUIET)
     upscaler = SuperResolution.from_pretrained(tmp_path / "sr", use_safetensors=True)
     assert upscaler.config.formats["scale"] == [1, 2, 2]
+
+
+def test_pictures_count_where_a_task_goes_on_and_lead_nearer_to_the_truth(token_data, tmp_path):
+    """One batch again and again, by pictures alone: the likeliest codes come to show what is to come."""
+    settings = replace(padded_settings(token_data.folder, tmp_path), pixel_weight=100.0, pixel_from=0.0)
+    dataset = ShardDataset(str(token_data.folder), "train")
+    objective = LmObjective(make_lm(settings, dataset), settings, dataset.empty_caption)
+    tokenizer = load_video_tokenizer(dataset.info.tokenizers["video"].name, "cpu")
+    objective.pixels = PixelLoss(tokenizer, settings.model.visual_factors, settings.pixel_weight)
+    samples = PaddedCodes(tokenizer, "cpu")([dataset[0], dataset[1]], 2)
+    batch = to_tensors(objective.batch("continue", samples, 2, np.random.default_rng(0), 0.0), "cpu")
+    assert objective.picture_loss("t2v", samples) is None
+    pictures = objective.picture_loss("continue", samples)
+    optimizer = torch.optim.Adam(objective.model.parameters(), lr=3e-3)
+    errors = []
+    for _ in range(12):
+        plain, output = objective.model(batch), objective.model(batch, pictures)
+        torch.testing.assert_close(plain.nll_BO, output.nll_BO)
+        errors.append(output.loss - plain.loss)
+        optimizer.zero_grad()
+        errors[-1].backward()
+        optimizer.step()
+    assert errors[-1] < 0.9 * errors[0]
 
 
 def test_model_knows_only_the_tasks_its_data_could_train(token_data, tmp_path):
