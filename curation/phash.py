@@ -22,7 +22,7 @@ def borders(gray: np.ndarray) -> tuple[int, int, int, int]:
 def _dark_ends(gray: np.ndarray, axis: int) -> tuple[int, int]:
     """How many lines are black from either end; lines are rows for axis 1, columns for axis 0."""
     mean = cv2.reduce(gray, axis, cv2.REDUCE_AVG, dtype=cv2.CV_32F).ravel()
-    peak = cv2.reduce(gray, axis, cv2.REDUCE_MAX).ravel()
+    peak = gray.max(axis)  # OpenCV takes ten times as long
     lit = np.flatnonzero((mean > _BLACK_MEAN) | (peak > _BLACK_MAX))
     if not len(lit):
         return len(mean), 0
