@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
+import yaml
 from PIL import Image
 
 from media.encode import jpeg_bytes
@@ -60,8 +61,12 @@ and {val_clips} ({val_windows}) to judge by.
 
 ## The language model
 
-{lm_steps} steps of 16 windows. Nats per code, all five latent frames, from the caption alone. The baselines are fitted
-on the train split: counts on every other window, the weights of their mixtures on the rest.
+{lm_steps} steps of 16 windows. Two departures from the published model, each a setting: continuations read the codes of
+a whole window in which the last given picture stands (`model.pad_given`, the frame prediction of MAGVIT), and from step
+{pixels_from} on the decoded pictures of the likeliest future count (`pixel_weight`).
+
+Nats per code, all five latent frames, from the caption alone. The baselines are fitted on the train split: counts on
+every other window, the weights of their mixtures on the rest.
 
 | | nats per code |
 |---|---|
@@ -118,6 +123,7 @@ upscaler's 128x128, the decoded 128x128 codes. Columns are frames {shown}.
 
 CLIPS, SHOWN = 3, (0, 4, 8, 10, 12, 14, 16)
 CPU = torch.device("cpu")
+CONFIG = yaml.safe_load(Path("training/configs/lm-droid.yaml").read_text())
 
 
 def write_page(runs: Path, path: Path) -> None:
@@ -130,7 +136,7 @@ def write_page(runs: Path, path: Path) -> None:
         clips = [sample.meta["clip_id"] for sample in ShardDataset(runs / "tokens", split)]
         counts |= {f"{split}_windows": len(clips), f"{split}_clips": len(set(clips))}
     text = PAGE.format(
-        **counts, lm_steps=steps[0], sr_steps=steps[1],
+        **counts, lm_steps=steps[0], pixels_from=round(CONFIG["pixel_from"] * steps[0]), sr_steps=steps[1],
         uniform=lm["baselines"]["uniform_nats"], unigram=lm["baselines"]["unigram_nats"],
         previous=lm["baselines"]["previous_frame_nats"], lm=lm["tokens"]["t2v/visual"]["nats"],
         futures=future["samples"], copy_psnr=future["copy_psnr_db"], copy_ssim=future["copy_ssim"],
@@ -162,7 +168,7 @@ def draw_curves(runs: Path, path: Path) -> None:
     drawing, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for axis, name in zip(axes, lines, strict=True):
         curve = read_curve(runs / name)
-        train = [(point["step"], point["loss"]) for point in curve if "loss" in point]
+        train = [(point["step"], _nats(point)) for point in curve if "loss" in point]
         val = [(point["step"], point["val_loss"]) for point in curve if "val_loss" in point]
         axis.plot(*zip(*train, strict=True), linewidth=0.6, label="train")
         axis.plot(*zip(*val, strict=True), marker=".", label="val")
@@ -171,6 +177,11 @@ def draw_curves(runs: Path, path: Path) -> None:
         axis.set(xlabel="step", ylabel="nats per token", title=name)
         axis.legend(frameon=False)
     drawing.savefig(path, metadata={"Date": None})
+
+
+def _nats(point: dict[str, float]) -> float:
+    """Those of the task of a step, where they are told apart from what else counted."""
+    return next((value for key, value in point.items() if key.startswith("loss_")), point["loss"])
 
 
 def draw_samples(runs: Path, path: Path) -> None:
