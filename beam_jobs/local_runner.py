@@ -3,6 +3,7 @@
 import shlex
 import sys
 import threading
+from contextvars import copy_context
 from typing import Any
 
 from apache_beam.portability import python_urns
@@ -13,12 +14,20 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
     WorkerHandler,
 )
 from apache_beam.runners.portability.local_job_service import SubprocessSdkWorker
+from apache_beam.utils.thread_pool_executor import shared_unbounded_instance
 
 WORKER_COMMAND = f"exec {shlex.quote(sys.executable)} -m beam_jobs.worker"
 
 
 class LocalRunner(FnApiRunner):
-    """One process per core, each with one static share of every stage's input."""
+    """One process per core, each with one static share of every stage's input; or this one alone.
+
+    It works beside the main thread: what an interrupt raises within a pipeline, Beam takes for an error of a step.
+    """
+
+    def run_pipeline(self, pipeline: Any, options: Any) -> Any:
+        run = super().run_pipeline
+        return shared_unbounded_instance().submit(copy_context().run, run, pipeline, options).result()
 
     def run_via_runner_api(self, pipeline_proto: Any, options: Any) -> Any:
         for environment in pipeline_proto.components.environments.values():

@@ -1,11 +1,13 @@
 """Analysis and cutting as they are called from a worker: the same functions, run in a process of their own."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from dataclasses import replace
 from itertools import accumulate, chain, groupby
 from operator import itemgetter
 from typing import Any
+
+from apache_beam.utils.thread_pool_executor import shared_unbounded_instance
 
 from beam_jobs.child import CHILDREN, Reply
 from beam_jobs.record_json import from_plain, plain
@@ -42,9 +44,10 @@ def cut_clips(path: str, clips: Sequence[Clip], folder: str, settings: CurateSet
     Raises:
         Rejection: as there, and `timed_out`, `decoder_died`. MemoryError, OSError: the machine's memory or disk is out.
     """
-    parts = parts_of(clips, CHILDREN.for_one)
-    with ThreadPoolExecutor(CHILDREN.for_one) as pool:
-        return list(chain.from_iterable(pool.map(lambda part: _cut_part(path, part, folder, settings), parts)))
+    pool = shared_unbounded_instance()  # its threads keep no command from ending
+    begun = [pool.submit(_cut_part, path, part, folder, settings) for part in parts_of(clips, CHILDREN.for_one)]
+    wait(begun)
+    return list(chain.from_iterable(part.result() for part in begun))
 
 
 def parts_of(clips: Sequence[Clip], at_once: int) -> list[Sequence[Clip]]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from beam_jobs import local_runner
 from beam_jobs.run_pipeline import run
 from beam_jobs.runner import beam_options
+
+_GO_ON = threading.Event()
 
 
 class _Sign(beam.DoFn):
@@ -67,3 +70,19 @@ def test_a_worker_that_dies_before_it_answers_ends_the_job(monkeypatch: pytest.M
     pipeline | beam.Create(range(8)) | beam.Reshuffle() | beam.Map(print)
     with pytest.raises(RuntimeError, match="a worker process died"):
         run(pipeline)
+
+
+def interrupt(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGINT)
+    _GO_ON.wait(60)
+    return number
+
+
+def test_an_interrupt_is_no_error_of_a_step() -> None:
+    whole = beam.Pipeline(options=beam_options([], 1))
+    _ = whole | beam.Create([1]) | beam.Map(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            whole.run()
+    finally:
+        _GO_ON.set()
