@@ -116,8 +116,8 @@ class SecondOpinion:
     def _ask(
         self, around: range, doubts: list[Stretch], middle: np.ndarray, extent: np.ndarray, frame_at: FrameAt
     ) -> Opinion:
-        def opinion(*heads: np.ndarray) -> Opinion:
-            return Opinion(around.start, *heads, doubts)
+        def opinion(said_middle: np.ndarray, said_extent: np.ndarray) -> Opinion:
+            return Opinion(around.start, said_middle, said_extent, doubts)
 
         frames = np.stack([frame_at(index) for index in around])
         return opinion(*judge(frames, lambda *heads: self.decided(opinion(*heads), middle, extent)))
