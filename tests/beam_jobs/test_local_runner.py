@@ -78,6 +78,15 @@ def interrupt(number: int) -> int:
     return number
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A command that a shell starts in the background has the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_is_no_error_of_a_step() -> None:
     whole = beam.Pipeline(options=beam_options([], 1))
     _ = whole | beam.Create([1]) | beam.Map(interrupt)
