@@ -1,7 +1,7 @@
 """`python -m benchmarks._droid_results RUNS DOCS`: docs/results.md and its pictures, from the finished runs.
 
-RUNS holds `tokens-2`, `lm` and `super-resolution`, each model with its `evaluation.json`, made by the commands of the
-page. Writes DOCS/results.md, DOCS/results-curves.svg and DOCS/results-samples.jpg.
+RUNS holds the folders that the commands of the page make, each model with its `evaluation.json`. Writes
+DOCS/results.md, DOCS/results-curves.svg and DOCS/results-samples.jpg.
 """
 
 import itertools
@@ -19,7 +19,6 @@ from PIL import Image
 from media.encode import jpeg_bytes
 from training.enlarged_codes import bicubic
 from training.evaluate_settings import greedy, likeliest
-from training.generate_inputs import model_format
 from training.generation import Generator
 from training.lm import ReelLm
 from training.model_folder import Tokenizers, load_model
@@ -45,19 +44,21 @@ reelmill curate --input DATA/captions.csv --output runs/curated --manifest.path_
 reelmill tokenize --input runs/curated --output runs/tokens --video.resolutions '[64x64]' --video.stride 8 \\
     --audio.tokenizer null --split.column inner_split
 reelmill train lm --config lm-droid --data runs/tokens --output runs/lm
-reelmill evaluate --model runs/lm --data runs/tokens --batch_size 16 --generate 84 --draws {draws} \\
+reelmill evaluate --model runs/lm --data runs/tokens --batch_size 16 --generate {futures} --draws {draws} \\
     --tasks '[t2v, continue]'
-reelmill tokenize --input runs/curated --output runs/tokens-2 --video.resolutions '[64x64, 128x128]' \\
-    --audio.tokenizer null --split.column inner_split
-reelmill train super-resolution --config super-resolution-droid --data runs/tokens-2 --output runs/super-resolution
-reelmill evaluate --model runs/super-resolution --data runs/tokens-2 --batch_size 4 --limit 84 --generate 32 \\
-    --upsampling.steps {rounds}
+for low in 32x32 64x64; do
+    reelmill tokenize --input runs/curated --output runs/tokens-$low --video.resolutions "[$low, 128x128]" \\
+        --audio.tokenizer null --split.column inner_split
+    reelmill train super-resolution --config super-resolution-droid --data runs/tokens-$low --output runs/from-$low
+    reelmill evaluate --model runs/from-$low --data runs/tokens-$low --batch_size 4 --limit 84 --generate {uppers} \\
+        --upsampling.steps {rounds}
+done
 python -m benchmarks._droid_results runs docs
 ```
 
-A window is 17 frames at 8 fps: 5×8×8 codes at 64x64, 5×16×16 at 128x128; those for the language model begin every 8
-frames. Clips shorter than that are left out, which leaves {train_clips} clips ({train_windows} windows) to learn from
-and {val_clips} ({val_windows}) to judge by.
+A window is 17 frames at 8 fps: 5×4×4 codes at 32x32, 5×8×8 at 64x64, 5×16×16 at 128x128; those for the language model
+begin every 8 frames. Clips shorter than that are left out, which leaves {train_clips} clips ({train_windows} windows)
+to learn from and {val_clips} ({val_windows}) to judge by.
 
 ## The language model
 
@@ -92,35 +93,36 @@ nothing).
 
 ## Super-resolution
 
-{sr_steps} steps of 4 windows. Two departures from the published model, each a setting: the low resolution is given as
-the codes of the enlarged picture (`model.low_grid: same`), and the decoded picture counts in training (`pixel_weight`).
-Nats per hidden code of 128x128, the same codes hidden in each row.
+{sr_steps} steps of 4 windows, once from 32x32 to 128x128 and once from 64x64. Two departures from the published model,
+each a setting: the low resolution is given as the codes of the enlarged picture (`model.low_grid: same`), and the
+decoded picture counts in training (`pixel_weight`). Nats per hidden code of 128x128, the same codes hidden in each
+column.
 
-| given | nats per code |
-|---|---|
-| the text | {no_low:.2f} |
-| the text and the low resolution of another clip | {other_low:.2f} |
-| the text and the low resolution | {with_low:.2f} |
+| from | the text alone | the text and the low resolution of another clip | the text and the low resolution |
+|---|---|---|---|
+{nats_rows}
 
-Pixels of {uppers} windows against the decoded codes of 128x128:
+Pixels of {uppers} windows against the decoded codes of 128x128, by the likeliest codes in {round_words}:
 
-| | PSNR dB | SSIM |
-|---|---|---|
-| decoded 64x64, bicubic | {bicubic_psnr:.2f} | {bicubic_ssim:.3f} |
-| super-resolution, {round_words}, the likeliest codes | {sr_psnr:.2f} | {sr_ssim:.3f} |
+| from | bicubic, PSNR dB | super-resolution | bicubic, SSIM | super-resolution |
+|---|---|---|---|---|
+{pixel_rows}
 
-{upper} is ahead.
+{upper}
 
 ## Curves and samples
 
 ![Nats per token by step](results-curves.svg)
 
 For each of three held-back clips, from above: the decoded 64x64 codes, the continuation of its first nine frames, the
-upscaler's 128x128, the decoded 128x128 codes. Columns are frames {shown}.
+decoded 32x32 codes, what the upscaler makes of these, the decoded 128x128 codes. Columns are frames {shown}.
 
 ![Samples](results-samples.jpg)
 """
 
+LOWS = ("32x32", "64x64")
+MODELS = ("lm", *(f"from-{low}" for low in LOWS))
+TITLES = {"lm": "language model", "from-32x32": "super-resolution, 32x32 to 128x128"}
 CLIPS, SHOWN = 3, (0, 4, 8, 10, 12, 14, 16)
 CPU = torch.device("cpu")
 CONFIG = yaml.safe_load(Path("training/configs/lm-droid.yaml").read_text())
@@ -128,10 +130,12 @@ CONFIG = yaml.safe_load(Path("training/configs/lm-droid.yaml").read_text())
 
 def write_page(runs: Path, path: Path) -> None:
     """The page with the figures of both evaluations."""
-    lm, upscaler = (json.loads((runs / name / "evaluation.json").read_text()) for name in ("lm", "super-resolution"))
-    steps = [read_curve(runs / name)[-1]["step"] for name in ("lm", "super-resolution")]
-    future, masked, pixels = lm["future"], upscaler["masked"], upscaler["pixels"]
-    rounds, counts = upscaler["protocol"]["upsampling"]["steps"], {}
+    lm, *upscalers = (json.loads((runs / name / "evaluation.json").read_text()) for name in MODELS)
+    steps = [read_curve(runs / name)[-1]["step"] for name in MODELS]
+    future, masked = lm["future"], [each["masked"] for each in upscalers]
+    pixels = dict(zip(LOWS, (each["pixels"] for each in upscalers), strict=True))
+    rounds = upscalers[0]["protocol"]["upsampling"]["steps"]
+    counts: dict[str, int] = {}
     for split in ("train", "val"):
         clips = [sample.meta["clip_id"] for sample in ShardDataset(runs / "tokens", split)]
         counts |= {f"{split}_windows": len(clips), f"{split}_clips": len(set(clips))}
@@ -144,25 +148,35 @@ def write_page(runs: Path, path: Path) -> None:
         draws=lm["protocol"]["draws"], temperature=lm["protocol"]["drawing"]["temperature"],
         mean_psnr=future["mean_psnr_db"], mean_ssim=future["mean_ssim"], mean_better=future["mean_better_share"],
         rounds=rounds, round_words="one round" if rounds == 1 else f"{rounds} rounds",
-        upper="The upscaler" if pixels["psnr_db"] > pixels["bicubic_psnr_db"] else "Bicubic",
+        upper=" ".join(
+            f"From {low} {'the upscaler' if each['psnr_db'] > each['bicubic_psnr_db'] else 'bicubic'} is ahead."
+            for low, each in pixels.items()
+        ),
         tokenizer=lm["tokenizers"]["video"][:12],
         share=lm["captions"]["right_share"], pairs=lm["captions"]["pairs"], p=lm["captions"]["p"],
-        no_low=masked["nats_without_low"], other_low=masked["nats_with_another_low"], with_low=masked["nats"],
-        uppers=pixels["samples"], bicubic_psnr=pixels["bicubic_psnr_db"], bicubic_ssim=pixels["bicubic_ssim"],
-        sr_psnr=pixels["psnr_db"], sr_ssim=pixels["ssim"], shown=", ".join(map(str, SHOWN)),
+        nats_rows="\n".join(
+            f"| {low} | {each['nats_without_low']:.2f} | {each['nats_with_another_low']:.2f} | {each['nats']:.2f} |"
+            for low, each in zip(LOWS, masked, strict=True)
+        ),
+        pixel_rows="\n".join(
+            f"| {low} | {each['bicubic_psnr_db']:.2f} | {each['psnr_db']:.2f} | {each['bicubic_ssim']:.3f} "
+            f"| {each['ssim']:.3f} |"
+            for low, each in pixels.items()
+        ),
+        uppers=pixels[LOWS[0]]["samples"], shown=", ".join(map(str, SHOWN)),
     )  # fmt: skip
     path.write_text(text)
 
 
 def draw_curves(runs: Path, path: Path) -> None:
     """Nats per token by step: train (averaged), val, and the baselines as lines."""
-    figures = {name: json.loads((runs / name / "evaluation.json").read_text()) for name in ("lm", "super-resolution")}
+    figures = {name: json.loads((runs / name / "evaluation.json").read_text()) for name in MODELS[:2]}
     lines = {
         "lm": {
             "unigram": figures["lm"]["baselines"]["unigram_nats"],
             "previous frame": figures["lm"]["baselines"]["previous_frame_nats"],
         },
-        "super-resolution": {"without low resolution": figures["super-resolution"]["masked"]["nats_without_low"]},
+        MODELS[1]: {"without low resolution": figures[MODELS[1]]["masked"]["nats_without_low"]},
     }
     plt.rcParams.update({"svg.hashsalt": "reelmill", "font.size": 9})
     drawing, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
@@ -174,7 +188,7 @@ def draw_curves(runs: Path, path: Path) -> None:
         axis.plot(*zip(*val, strict=True), marker=".", label="val")
         for number, (label, nats) in enumerate(lines[name].items()):
             axis.axhline(nats, color="black", linestyle=("--", ":")[number], linewidth=0.8, label=label)
-        axis.set(xlabel="step", ylabel="nats per token", title=name)
+        axis.set(xlabel="step", ylabel="nats per token", title=TITLES[name])
         axis.legend(frameon=False)
     drawing.savefig(path, metadata={"Date": None})
 
@@ -187,27 +201,24 @@ def _nats(point: dict[str, float]) -> float:
 def draw_samples(runs: Path, path: Path) -> None:
     """By clip, the frames of the truth, of the continuation of its first nine frames, and of the upscaler."""
     model, folder = load_model(ReelLm, runs / "lm", CPU)
-    upscaler, _ = load_model(SuperResolution, runs / "super-resolution", CPU)
+    upscaler, _ = load_model(SuperResolution, runs / MODELS[1], CPU)
     generator = Generator(model, Tokenizers(model.config.tokenizers, folder, CPU), CPU, upscaler)
-    fmt = model_format(model, generator.tokenizers, None)
-    high = next(name for name in ShardDataset(runs / "tokens-2", "val")[0].arrays if name.startswith("video_"))
     random = torch.Generator().manual_seed(0)
-    rounds = json.loads((runs / "super-resolution" / "evaluation.json").read_text())["protocol"]["upsampling"]["steps"]
-    upsampling = replace(likeliest(), steps=rounds)
-    dataset = ShardDataset(runs / "tokens-2", "val")
+    rounds = json.loads((runs / MODELS[1] / "evaluation.json").read_text())["protocol"]["upsampling"]["steps"]
+    small, large = (ShardDataset(runs / f"tokens-{low}", "val") for low in LOWS)
+    high = next(name for name in small[0].arrays if name.startswith("video_"))
     rows = []
-    for sample in itertools.islice(dataset, 0, None, max(1, len(dataset) // CLIPS)):
+    for index in itertools.islice(range(0, len(small), max(1, len(small) // CLIPS)), CLIPS):
+        low, sample = small[index], large[index]
+        assert low.key == sample.key
         done = generator.complete("continue", [sample], greedy(), random, given=3)[0]
-        truth, made = (generator.frames(each.arrays["video"]) for each in (sample, done))
-        large = generator.frames(sample.arrays[high])
-        codes = generator.upscaled(sample.arrays["video"][None], sample.arrays["text"], upsampling, random)[0]
-        side = large.shape[1:3]
-        columns = [bicubic(truth, *side), bicubic(made, *side), generator.frames(codes), large]
-        rows += [np.concatenate([video[index] for index in SHOWN], axis=1) for video in columns]
-        if len(rows) == 4 * CLIPS:
-            break
+        video, text = low.arrays["video"], low.arrays["text"]
+        codes = generator.upscaled(video[None], text, replace(likeliest(), steps=rounds), random)[0]
+        whole = generator.frames(low.arrays[high])
+        pictures = [generator.frames(each) for each in (sample.arrays["video"], done.arrays["video"], video)]
+        columns = [*(bicubic(each, *whole.shape[1:3]) for each in pictures), generator.frames(codes), whole]
+        rows += [np.concatenate([each[frame] for frame in SHOWN], axis=1) for each in columns]
     sheet = np.concatenate(rows)
-    assert sheet.shape[0] == 4 * CLIPS * fmt.height * 2
     smaller = Image.fromarray(sheet).resize(
         (sheet.shape[1] * 3 // 4, sheet.shape[0] * 3 // 4), Image.Resampling.LANCZOS
     )
