@@ -34,8 +34,8 @@ PAGE = """# A whole run on a small data set
 Real clips of robot arms (DROID, CC BY 4.0) with a sentence each: 677 to learn from, 84 to judge by. Models
 small enough for an hour of one CPU core. What it shows is that the machinery learns, and what from; it says nothing of
 what the models would do with more data. The tokenizer is `magvit2-tiny` (fingerprint `{tokenizer}…`), itself trained
-on the 677 clips and others, never on those that are judged. Settings were tried and kept by the figures of the clips that
-are judged, which are therefore a little kinder than they would be on others.
+on the 677 clips and others, never on those that are judged. Settings were tried and kept by the figures of the clips
+that are judged, which are therefore a little kinder than they would be on others.
 
 ```
 reelmill curate --input DATA/captions.csv --output runs/curated --manifest.path_column file \\
