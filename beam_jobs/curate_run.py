@@ -90,16 +90,17 @@ def run_job(
 
 
 def finish(job: CurateJob, counts: Mapping[str, int], num_inputs: int, wall_s: float) -> int:
-    """Checks the sums, tidies the output folder, writes run.json and the report; returns the exit status."""
+    """Checks the sums, tidies the output folder, writes the report and run.json; returns the exit status."""
     files = products(job)
     sums = read_outcome(job.units, "counts")
     check_conservation(sums, num_inputs)
     shards = read_shards(job.units) if job.settings.clips.mode == "encode" else []
     _tidy(files, shards, sums, job.settings)
     storage.write_bytes_atomic(files.path("timings.json"), timings(dict(counts), wall_s, UNITS))
-    files.commit(run_info(job, sums, shards).to_json())
+    info = run_info(job, sums, shards)
+    build_report(job.settings.output, info)
     storage.remove(storage.join(job.units.root, SCRATCH))
-    build_report(job.settings.output)
+    files.commit(info.to_json())
     log(summary(sums, job.settings.output))
     return _status(sums, job.settings)
 

@@ -66,13 +66,16 @@ _TYPES = {pa.string(): "sc:Text", pa.int64(): "sc:Integer", pa.float64(): "sc:Fl
 _MEMBERS = {"mp4": "video/mp4", "jpg": "image/jpeg", "json": "application/json"}
 
 
-def build_card(run_dir: str) -> str:
+def build_card(run_dir: str, run: RunInfo | None = None) -> str:
     """Writes `croissant.json` into the folder of a finished run and returns its path.
+
+    Args:
+        run: what `run.json` will say of it, where it is not there yet.
 
     Raises:
         FileNotFoundError: the folder holds no finished run.
     """
-    run = read_run_info(run_dir)
+    run = run or read_run_info(run_dir)
     path = storage.join(run_dir, CARD)
     text = json.dumps(card(run, _ledger_files(run_dir), licenses(run_dir)), indent=2, ensure_ascii=False)
     storage.write_bytes_atomic(path, (text + "\n").encode())

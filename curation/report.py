@@ -11,6 +11,7 @@ from media.commandline import parse
 
 if TYPE_CHECKING:
     from curation.report_records import ReportData
+    from schemas.run import RunInfo
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def build_report(run_dir: str) -> str:
+def build_report(run_dir: str, run: "RunInfo | None" = None) -> str:
     """Writes `report.html` and `croissant.json` into the folder of a finished run; returns the path of the report.
 
     Equal runs give equal bytes, `timings.json` aside. Captions, names and details are untrusted: everything is
     escaped, and the page forbids itself scripts and outside content.
+
+    Args:
+        run: what `run.json` will say of it, where it is not there yet.
 
     Raises:
         FileNotFoundError: the folder holds no finished run.
@@ -51,9 +55,9 @@ def build_report(run_dir: str) -> str:
     from curation.card import build_card
     from curation.report_data import read_run
 
-    build_card(run_dir)
+    build_card(run_dir, run)
     path = storage.join(run_dir, "report.html")
-    storage.write_bytes_atomic(path, render(read_run(str(run_dir))).encode())
+    storage.write_bytes_atomic(path, render(read_run(str(run_dir), run)).encode())
     return path
 
 

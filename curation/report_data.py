@@ -19,13 +19,16 @@ STAGE_ORDER = (
 )  # fmt: skip
 
 
-def read_run(run_dir: str) -> ReportData:
+def read_run(run_dir: str, run: RunInfo | None = None) -> ReportData:
     """Everything the report shows of the run in this folder.
+
+    Args:
+        run: what `run.json` will say of it, where it is not there yet.
 
     Raises:
         FileNotFoundError: the folder holds no finished run.
     """
-    run = read_run_info(run_dir)
+    run = run or read_run_info(run_dir)
     limits = run_limits(run)
     sources = SourceSums(row_groups(run_dir, SOURCES, SOURCE_COLUMNS))
     groups = row_groups(run_dir, CLIPS, CLIP_COLUMNS)
