@@ -98,9 +98,8 @@ def finish(job: CurateJob, counts: Mapping[str, int], num_inputs: int, wall_s: f
     _tidy(files, shards, sums, job.settings)
     storage.write_bytes_atomic(files.path("timings.json"), timings(dict(counts), wall_s, UNITS))
     info = run_info(job, sums, shards)
-    build_report(job.settings.output, info)
     storage.remove(storage.join(job.units.root, SCRATCH))
-    files.commit(info.to_json())
+    files.commit(info.to_json(), lambda: build_report(job.settings.output, info))
     log(summary(sums, job.settings.output))
     return _status(sums, job.settings)
 

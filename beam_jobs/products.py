@@ -80,11 +80,19 @@ class Products:
                 if name.startswith(".") and (name.startswith(".tar-") or name.endswith(".tmp")):
                     storage.remove(Path(folder) / name)
 
-    def commit(self, text: str) -> None:
-        """Writes the manifest, unless it says the same already."""
-        data = text.encode()
-        if not storage.exists(self.path(self.manifest)) or storage.read_bytes(self.path(self.manifest)) != data:
-            storage.write_bytes_atomic(self.path(self.manifest), data)
+    def commit(self, text: str, write_rest: Callable[[], object] = lambda: None) -> None:
+        """Writes the manifest, unless it says the same already.
+
+        Args:
+            write_rest: writes files that depend on what the manifest says; one that says something else goes before.
+        """
+        path, data = self.path(self.manifest), text.encode()
+        same = storage.exists(path) and storage.read_bytes(path) == data
+        if not same:
+            self.invalidate()
+        write_rest()
+        if not same:
+            storage.write_bytes_atomic(path, data)
 
     def _note(self, name: str) -> str:
         return storage.join(Units.of(self.output).root, "products", name.replace("/", "__") + ".json")

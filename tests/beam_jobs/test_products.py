@@ -41,6 +41,14 @@ def test_other_content_takes_the_manifest_away_first(products: Products, tmp_pat
     assert (tmp_path / "clips/a.tar").read_text() == "two"
 
 
+def test_the_manifest_is_away_while_what_depends_on_it_is_written_anew(products: Products, tmp_path: Path) -> None:
+    manifest, seen = tmp_path / "run.json", []
+    for text in ("one", "one", "two"):
+        products.commit(text, lambda: seen.append(manifest.read_text() if manifest.exists() else None))
+    assert seen == [None, "one", None]
+    assert manifest.read_text() == "two"
+
+
 def test_content_that_came_back_is_written_again(products: Products, tmp_path: Path) -> None:
     for text in ("one", "two", "one"):
         products.produce("a.tar", text, Writer(text))
