@@ -79,9 +79,11 @@ class GridBias(nn.Module):
 
     def forward(self, height: int, width: int) -> Tensor:
         """N S S, S = height·width in row order."""
-        place = next(self.net.parameters())
-        rows, columns = torch.arange(height, device=place.device), torch.arange(width, device=place.device)
-        offsets = torch.cartesian_prod(torch.arange(1 - height, height), torch.arange(1 - width, width)).to(place)
+        device = next(self.net.parameters()).device
+        rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+        offsets = (
+            torch.cartesian_prod(torch.arange(1 - height, height), torch.arange(1 - width, width)).to(device).float()
+        )
         table = self.net(offsets.sign() * offsets.abs().log1p())  # (2h-1)(2w-1) N
         down = rows[:, None] - rows[None] + height - 1  # h h
         right = columns[:, None] - columns[None] + width - 1  # w w
