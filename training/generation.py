@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -103,7 +104,11 @@ class Generator:
         """The samples with the codes of their padded videos, where the model reads those."""
         if not self.layout.pad_given or "given" not in TASKS[task].video_in:
             return samples
-        return PaddedCodes(self.tokenizers.video, self.device)(samples, given)
+        return self._padded(samples, given)
+
+    @cached_property
+    def _padded(self) -> PaddedCodes:
+        return PaddedCodes(self.tokenizers.video, self.device)
 
     def _filled(self, sample: TokenSample, sequence: TokenSequence, output: np.ndarray) -> TokenSample:
         places = sequence.places[sequence.prefix_length :]

@@ -11,15 +11,14 @@ from rich.console import Console
 
 from schemas.shards import TokenSample
 from tokenize_shards.base import VideoTokenizer
-from tokenize_shards.loading import load_video_tokenizer
 from training.batches import BatchLoader, BatchSettings
 from training.commit import REGIONS, PaddedCodes, commit_codes_of_tokens
 from training.lm import LmOutput, PictureLoss, ReelLm, ReelLmConfig, TensorBatch, to_tensors
-from training.model_folder import export_model, tokenizer_dicts
+from training.model_folder import export_model, tokenizer_dicts, tokenizer_of
 from training.pixel_loss import PixelLoss
 from training.sequences import AUDIO, MOTION, SPECIAL, TASKS, VISUAL, Layout, SequenceBatch, collate, find_task, missing
 from training.settings import TRAIN_LM, LmSettings
-from training.shards import ShardDataset, check_tokenizers
+from training.shards import ShardDataset
 from training.trainer_loop import StepLoss, Trainer, make_fabric
 
 MEMBERS = ("video", "audio", "text", "motion", "structure")
@@ -260,10 +259,7 @@ def commit_tokenizer(settings: LmSettings, dataset: ShardDataset, device: torch.
     asked = [find_task(name).video_in for name, weight in settings.tasks.items() if weight > 0]
     if not settings.pixel_weight and not any(needing & set(inputs) for inputs in asked):
         return None
-    info = dataset.info.tokenizers["video"]
-    tokenizer = load_video_tokenizer(info.name, device)
-    check_tokenizers(dataset.info, {"video": tokenizer.fingerprint}, "the data set")
-    return tokenizer
+    return tokenizer_of(dataset, device)
 
 
 def val_loader(settings: LmSettings | Any, members: Sequence[str], group_by: tuple[str, ...]) -> BatchLoader | None:

@@ -29,6 +29,7 @@ from tokenize_shards.loading import (
 )
 from tokenize_shards.motion import MotionTokenizer
 from tokenize_shards.structure import StructureEncoder, load_structure_encoder
+from training.shards import ShardDataset, check_tokenizers
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -155,6 +156,13 @@ class Tokenizers:
                 )
             self._loaded[kind] = tokenizer
         return self._loaded[kind]
+
+
+def tokenizer_of(dataset: ShardDataset, device: Any) -> VideoTokenizer:
+    """The video tokenizer of a data set; ValueError where the one at hand is not the one that made the shards."""
+    tokenizer = load_video_tokenizer(dataset.info.tokenizers["video"].name, device)
+    check_tokenizers(dataset.info, {"video": tokenizer.fingerprint}, "the data set")
+    return tokenizer
 
 
 def tokenizer_dicts(infos: dict[str, TokenizerInfo], kinds: tuple[str, ...]) -> dict[str, Any]:

@@ -10,15 +10,13 @@ import torch
 from rich.console import Console
 
 from schemas.shards import TokenSample
-from tokenize_shards.base import VideoTokenizer
-from tokenize_shards.loading import load_video_tokenizer
 from training.batches import BatchLoader, BatchSettings
 from training.enlarged_codes import Lows, low_inputs
 from training.masked_tokens import MaskedOutput
-from training.model_folder import export_model, tokenizer_dicts
+from training.model_folder import export_model, tokenizer_dicts, tokenizer_of
 from training.pixel_loss import PixelLoss
 from training.settings import TRAIN_SUPER_RESOLUTION, SuperResolutionSettings
-from training.shards import ShardDataset, check_tokenizers
+from training.shards import ShardDataset
 from training.super_resolution import Condition, SuperResolution, SuperResolutionConfig
 from training.text_condition import pad_text
 from training.trainer_loop import StepLoss, Trainer, make_fabric
@@ -179,13 +177,6 @@ def train(settings: SuperResolutionSettings, console: Console | None = None) -> 
     if settings.pixel_weight:
         objective.pixels = PixelLoss(tokenizer(), model.factors, settings.pixel_weight)
     return Trainer(fabric, objective, loader, settings.loop, settings.optimizer, output, console).fit()
-
-
-def tokenizer_of(dataset: ShardDataset, device: torch.device) -> VideoTokenizer:
-    """The video tokenizer of a data set; ValueError where the one at hand is not the one that made the shards."""
-    tokenizer = load_video_tokenizer(dataset.info.tokenizers["video"].name, device)
-    check_tokenizers(dataset.info, {"video": tokenizer.fingerprint}, "the data set")
-    return tokenizer
 
 
 def _val_loader(

@@ -99,10 +99,12 @@ class VisualTokens(nn.Module):
     def likeliest_logits(self, hidden_ND: Tensor) -> list[Tensor]:
         """Logits (N V) of each factor, where those before it take their likeliest values."""
         logits: list[Tensor] = []
-        for index, table in enumerate(self.embeddings):
-            logits.append(F.linear(hidden_ND, table.weight))
-            if index < len(self.next_factor):
-                hidden_ND = self.next_factor[index](hidden_ND, table(logits[-1].argmax(dim=-1)))
+
+        def likeliest(factor: Tensor) -> Tensor:
+            logits.append(factor)
+            return factor.argmax(dim=-1)
+
+        self.choose(hidden_ND, likeliest)
         return logits
 
     def choose(self, hidden_ND: Tensor, pick: Callable[[Tensor], Tensor]) -> Tensor:
