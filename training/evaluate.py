@@ -26,7 +26,7 @@ from training.generate_inputs import Format, model_format
 from training.generation import Generator
 from training.lm import LmOutput, ReelLm, TensorBatch, to_tensors
 from training.lm_train import KIND_NAMES, MEMBERS, draw_given, grouping
-from training.metrics import binomial_p, compared, mean_figures, psnr_db
+from training.metrics import compared, matching_figures, mean_figures, psnr_db
 from training.model_folder import Tokenizers, load_model, model_type
 from training.sequences import MOTION, SPECIAL, VISUAL, collate, missing
 from training.shards import ShardDataset
@@ -54,7 +54,7 @@ class Evaluation:
         """All figures, and the protocol they were made by."""
         samples = list(itertools.chain.from_iterable(self.batches()))
         found: dict[str, Any] = {"tokens": self.token_figures(), "baselines": self.baseline_figures(samples)}
-        if "t2v" in self.tasks:
+        if "t2v" in self.tasks and self.settings.captions:
             found["captions"] = self.caption_figures(samples)
         if "continue" in self.tasks and self.settings.generate:
             fmt = model_format(self.model, self.generator.tokenizers, None)
@@ -145,31 +145,24 @@ class Evaluation:
 
     @torch.inference_mode()
     def caption_figures(self, samples: Sequence[TokenSample]) -> dict[str, float]:
-        """How often a clip's own caption gives it the lower loss than the caption of another clip.
-
-        A pair is a clip, all its windows together, and the next clip of another caption.
-        """
+        """How often a clip, all its windows together, has the lower loss under its own caption than under another's."""
         clips: dict[str, list[TokenSample]] = {}
         for sample in samples:
             if len(sample.arrays["text"]):
                 clips.setdefault(sample.meta["clip_id"], []).append(sample)
-        ordered = [clips[clip_id] for clip_id in sorted(clips)]
-        margins = []
-        for index, windows in enumerate(ordered):
-            own = windows[0].meta["caption"]
-            others = (ordered[(index + step) % len(ordered)][0] for step in range(1, len(ordered)))
-            other = next((sample for sample in others if sample.meta["caption"] != own), None)
-            if other is not None:
-                margins.append(sum(self._caption_margin(window, other) for window in windows))
-        wins = sum(margin > 0 for margin in margins)
-        share = wins / len(margins) if margins else 0.0
-        return {"pairs": len(margins), "right_share": share, "p": binomial_p(wins, len(margins))}
+        chosen = [clips[clip_id] for clip_id in sorted(clips)[: self.settings.captions]]
+        texts = [windows[0].arrays["text"] for windows in chosen]
+        losses = [sum(self._under_captions(window, texts) for window in windows) for windows in chosen]
+        return matching_figures(np.array(losses), [windows[0].meta["caption"] for windows in chosen])
 
-    def _caption_margin(self, sample: TokenSample, other: TokenSample) -> float:
-        """By how many nats the sample's own caption tells it better than the other's."""
-        texts = [sample.arrays["text"], other.arrays["text"]]
-        own, wrong = self.model(self._batch("t2v", [sample, sample], texts=texts)).nll_BO.sum(dim=1).tolist()
-        return wrong - own
+    def _under_captions(self, sample: TokenSample, texts: Sequence[np.ndarray]) -> np.ndarray:
+        """Nats (C) of a sample under each of the captions (L D)."""
+        found = []
+        for start in range(0, len(texts), self.settings.batch_size):
+            part = texts[start : start + self.settings.batch_size]
+            batch = self._batch("t2v", [sample] * len(part), texts=part)
+            found += self.model(batch).nll_BO.sum(dim=1).tolist()
+        return np.array(found)
 
     def future_figures(self, samples: Sequence[TokenSample], fmt: Format) -> dict[str, float]:
         """PSNR and SSIM of generated futures against the decoded truth, beside copying the last given frame.

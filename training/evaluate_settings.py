@@ -61,6 +61,7 @@ class EvaluateSettings:
         tasks: which tasks; null: those the model was trained on.
         limit: samples at most.
         batch_size: samples at once.
+        captions: clips at most, each of which is judged under the captions of all of them; 0: none.
         generate: samples whose future (or high resolution) is generated and held against the truth, in pixels; 0: none.
         given_s: seconds they are given.
         sampling: of that generation.
@@ -80,6 +81,7 @@ class EvaluateSettings:
     tasks: list[str] | None = None
     limit: int = 256
     batch_size: int = 8
+    captions: int = 64
     generate: int = 16
     given_s: float = 1.125
     sampling: SamplingSettings = field(default_factory=greedy)
@@ -93,8 +95,8 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         if not self.model or not self.data:
             raise ValueError("model and data must be named: --model DIR --data TOKENS")
-        if min(self.limit, self.batch_size) < 1 or self.generate < 0:
-            raise ValueError("limit and batch_size must be 1 or more, generate 0 or more")
+        if min(self.limit, self.batch_size) < 1 or min(self.generate, self.captions) < 0:
+            raise ValueError("limit and batch_size must be 1 or more, generate and captions 0 or more")
         if self.draws < 0 or (self.draws > 1 and self.drawing.temperature == 0):
             raise ValueError("draws must be 0 or more; with drawing.temperature 0 all are alike, so give one or none")
 

@@ -1,4 +1,4 @@
-"""Figures of merit: PSNR, SSIM, the Fréchet distance, and the sign test of paired comparisons."""
+"""Figures of merit: PSNR, SSIM, the Fréchet distance, and tests of paired comparisons."""
 
 import math
 from collections.abc import Sequence
@@ -73,3 +73,37 @@ def binomial_p(successes: int, trials: int) -> float:
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes of {trials} trials cannot be")
     return sum(math.comb(trials, count) for count in range(successes, trials + 1)) / 2**trials
+
+
+def matching_figures(nats_CC: np.ndarray, captions: Sequence[str], orders: int = 10_000) -> dict[str, float]:
+    """How often each clip's own caption gives it fewer nats than the caption of another clip.
+
+    A pair is a clip and the caption of another one, where that says something else. Pairs share clips and captions, so
+    the binomial distribution overstates how sure their share is; `p` is of the permutation test (Fisher 1935): how many
+    random assignments of captions to clips do as well as the right one.
+
+    Args:
+        nats_CC: [i, j] is the loss of clip i under the caption of clip j.
+        captions: of the clips.
+        orders: random assignments, from a fixed seed.
+
+    Returns:
+        clips, pairs, right_share, binomial_p (as if pairs were independent) and p.
+    """
+    clips = np.arange(len(captions))
+    other_CC = np.array([[one != two for two in captions] for one in captions], bool).reshape(len(clips), len(clips))
+
+    def won(order: np.ndarray) -> tuple[int, int]:
+        """Pairs won and pairs there are, where clip i has caption order[i]."""
+        pairs_CC = other_CC[order]
+        return int((pairs_CC & (nats_CC[clips, order][:, None] < nats_CC)).sum()), int(pairs_CC.sum())
+
+    wins, pairs = won(clips)
+    if not pairs:
+        return {"clips": len(clips), "pairs": 0, "right_share": 0.0, "binomial_p": 1.0, "p": 1.0}
+    generator = np.random.default_rng(0)
+    as_good = sum(won(generator.permutation(clips))[0] >= wins for _ in range(orders))
+    return {
+        "clips": len(clips), "pairs": pairs, "right_share": wins / pairs,
+        "binomial_p": binomial_p(wins, pairs), "p": (1 + as_good) / (1 + orders),
+    }  # fmt: skip

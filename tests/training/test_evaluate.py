@@ -11,7 +11,7 @@ from reelmill import main as reelmill
 from training.baselines import CodeBaselines, fit_mixture
 from training.evaluate_settings import EvaluateSettings
 from training.generate_settings import SamplingSettings
-from training.metrics import binomial_p, frechet_distance, psnr_db, ssim
+from training.metrics import binomial_p, frechet_distance, matching_figures, psnr_db, ssim
 from training.settings import LoopSettings, SuperResolutionModelSettings, SuperResolutionSettings
 from training.super_resolution_train import train as train_super_resolution
 
@@ -72,6 +72,37 @@ def test_unigram_is_a_distribution():
     assert np.exp(-nats).sum() == pytest.approx(1.0)
 
 
+NAMES = [f"caption {number}" for number in range(12)]
+
+
+def test_captions_that_fit_win_every_pair():
+    figures = matching_figures(1 - np.eye(12), NAMES)
+    assert figures == {
+        "clips": 12, "pairs": 12 * 11, "right_share": 1.0, "binomial_p": 2.0**-132, "p": pytest.approx(1e-4, rel=0.01)
+    }  # fmt: skip
+
+
+def test_a_caption_that_suits_every_clip_is_no_evidence():
+    """Pairs are far from independent here: one order of the captions is followed by all clips."""
+    figures = matching_figures(np.tile(np.arange(12.0), (12, 1)), NAMES)
+    assert figures["right_share"] == 0.5
+    assert figures["p"] == 1.0
+
+
+def test_equal_captions_are_no_pair():
+    nats = np.array([[1.0, 0.0, 2.0], [1.0, 0.0, 2.0], [2.0, 2.0, 0.0]])
+    figures = matching_figures(nats, ["fold it", "fold it", "open it"])
+    assert (figures["pairs"], figures["right_share"]) == (4, 1.0)
+    assert matching_figures(nats, ["fold it"] * 3)["pairs"] == 0
+    assert matching_figures(np.zeros((0, 0)), [])["p"] == 1.0
+
+
+def test_losses_by_chance_are_not_significant():
+    figures = matching_figures(np.random.default_rng(5).normal(size=(40, 40)), [str(index) for index in range(40)])
+    assert 0.4 < figures["right_share"] < 0.6
+    assert figures["p"] > 0.05
+
+
 def test_evaluation_from_the_command_line(one_step_lm, token_data, tmp_path):
     output = tmp_path / "figures.json"
     arguments = ["--split", "train", "--generate", "1", "--device", "cpu", "--output", str(output)]
@@ -80,7 +111,8 @@ def test_evaluation_from_the_command_line(one_step_lm, token_data, tmp_path):
     assert figures["tokens"]["t2v/visual"]["tokens"] == 3 * 80
     assert figures["tokens"]["v2a/audio"]["tokens"] == 3 * 424
     assert figures["tokens"]["t2v/visual"]["nats"] == pytest.approx(math.log(2**18), abs=0.5)
-    assert figures["captions"]["pairs"] == 3
+    assert figures["captions"]["clips"] == 3
+    assert figures["captions"]["pairs"] == 3 * 2
     assert figures["future"]["samples"] == 1
     assert 0 < figures["future"]["psnr_db"] < 99
     assert figures["protocol"]["samples"] == 3
