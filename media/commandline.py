@@ -165,6 +165,10 @@ def _split(
         flag, equals, value = token.partition("=")
         if not token.startswith("-"):
             if not places:
+                place = len(argv) - len(tokens) - 1
+                before = argv[place - 1] if place else ""
+                if _is_yes_no(parser._option_string_actions.get(before)):
+                    raise ValueError(f"{before} {token}: not allowed; it takes true or false")
                 raise ValueError(f"unexpected argument {token!r}; {parser.prog} takes flags such as --key value")
             known.append(f"--{places.pop(0)}={token}")
             continue
@@ -187,12 +191,16 @@ def _known_flag(
         return token
     if value is None:
         follows = tokens[0] if tokens else None
-        if getattr(action, "_typehint", None) is bool and (follows is None or follows.lower() not in _BOOLEANS):
+        if _is_yes_no(action) and (follows is None or follows.lower() not in _BOOLEANS):
             return f"{flag}=true"
         if follows is None or follows.startswith("--"):
             raise ValueError(f"{flag} needs a value: {flag} VALUE ({action.help or 'see --help'})")
         value = tokens.pop(0)
     return f"{flag}={_config_path(value, settings_class) if flag == '--config' else value}"
+
+
+def _is_yes_no(action: argparse.Action | None) -> bool:
+    return getattr(action, "_typehint", None) is bool
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

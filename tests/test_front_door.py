@@ -134,7 +134,7 @@ def test_positional() -> None:
 
 
 def test_a_word_does_not_stand_for_what_was_given_by_name() -> None:
-    with pytest.raises(ValueError, match="unexpected argument 'maybe'"):
+    with pytest.raises(ValueError, match="--plan maybe: not allowed; it takes true or false"):
         _parse("--input", "a", "--plan", "maybe", positional=("input",))
 
 

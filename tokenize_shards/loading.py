@@ -6,7 +6,7 @@ writes.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,9 +35,10 @@ MOTION_TYPES = {"lavit-motion": lambda config, name: MotionTokenizer(MotionConfi
 EMBEDDED_TEXT = "minilm"
 
 
-def built_in_names() -> list[str]:
-    """The tokenizers whose weights come with the package."""
-    return sorted(path.parent.name for path in BUILT_IN.glob("*/config.json"))
+def built_in_names(types: Collection[str] | None = None) -> list[str]:
+    """The tokenizers whose weights come with the package; of some model types, or all."""
+    configs = {path.parent.name: json.loads(path.read_text()) for path in BUILT_IN.glob("*/config.json")}
+    return sorted(name for name, config in configs.items() if types is None or config["model_type"] in types)
 
 
 def load_video_tokenizer(name_or_path: str | Path, device: str | torch.device | None = None) -> VideoTokenizer:
@@ -135,7 +136,7 @@ def resolve(name_or_path: str | Path, built_in: str, further_files: Sequence[str
 def _load(name_or_path: str | Path, types: dict[str, Any], kind: str, device: str | torch.device | None) -> nn.Module:
     place, option = _split(name_or_path)
     folder = BUILT_IN / place if place in built_in_names() else None
-    folder = folder or resolve(place, ", ".join(built_in_names()), VIDEO_FILES if kind == "video" else ())
+    folder = folder or resolve(place, ", ".join(built_in_names(types)), VIDEO_FILES if kind == "video" else ())
     model: nn.Module | None = None
     if kind == "video":
         model = load_published_video(folder, option)

@@ -1,6 +1,7 @@
 """Tokenizers by name: what loads, what is refused and how that reads."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,3 +123,14 @@ def test_the_built_in_tokenizers_have_cards_and_strides() -> None:
     assert video.encode(torch.zeros(1, 3, 17, 128, 128)).shape == (1, 5, 16, 16)
     assert audio.encode(torch.zeros(1, 1, 34_000)).shape == (1, 4, 106)
     assert load_video_tokenizer("cvivit-tiny", "cpu").encode(torch.zeros(1, 3, 11, 128, 128)).shape == (1, 6, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("load", "names"),
+    [(load_video_tokenizer, "cvivit-tiny, magvit2-tiny"), (load_audio_tokenizer, "soundstream-tiny")],
+)
+def test_an_unknown_name_is_answered_with_those_of_its_kind(load, names) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=re.escape(f"no model 'magvit': it is not a folder here, not built in ({names})")
+    ):
+        load("magvit", "cpu")
