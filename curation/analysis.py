@@ -17,7 +17,7 @@ from curation.shots import find_shots, find_stretches, make_detector, to_span
 from curation.speech import speech_share
 from curation.stills import CENTRE, places_wanted
 from curation.watermark import OverlayEvidence
-from media.audio import loudness_dbfs, read_audio
+from media.audio import MonoReader, loudness_dbfs
 from media.decode import decode_frames
 from media.encode import jpeg_bytes
 from media.fetch import LocalMedia
@@ -134,10 +134,11 @@ def _with_media(
         return clips
     damaged = bool(notes["decode_errors"] or notes["read_errors"])
     reader = FrameReader(local.path, use_decord=not damaged)
-    return [
-        clip if clip.verdict else _with_sound(_with_pictures(clip, border, reader, settings), local, facts, settings)
+    pictured = [
+        clip if clip.verdict else _with_pictures(clip, border, reader, settings)
         for clip, border in zip(clips, borders, strict=True)
     ]
+    return pictured if facts.audio_codec is None else _with_sound(pictured, local, settings)
 
 
 def _with_pictures(clip: Clip, border: Border, reader: FrameReader, settings: CurateSettings) -> Clip:
@@ -157,16 +158,21 @@ def _with_pictures(clip: Clip, border: Border, reader: FrameReader, settings: Cu
     return replace(clip, keyframe_jpeg=keyframe, stills=stills, crop=crop)
 
 
-def _with_sound(clip: Clip, local: LocalMedia, facts: Probe, settings: CurateSettings) -> Clip:
-    if clip.verdict:
-        return clip
-    if facts.audio_codec is None:
-        return clip
+def _with_sound(clips: list[Clip], local: LocalMedia, settings: CurateSettings) -> list[Clip]:
+    """The clips with what their sound says; sound that cannot be decoded is sound that is absent."""
     try:
-        num_samples = round((clip.span.end - clip.span.start) * LOUDNESS_RATE_HZ)
-        samples = read_audio(local.path, clip.span.start, num_samples, LOUDNESS_RATE_HZ)
+        with MonoReader(local.path) as sound:
+            return [clip if clip.verdict else _heard(clip, sound, settings) for clip in clips]
     except Rejection:
-        return clip  # sound that cannot be decoded is sound that is absent: the picture still counts
+        return clips
+
+
+def _heard(clip: Clip, sound: MonoReader, settings: CurateSettings) -> Clip:
+    num_samples = round((clip.span.end - clip.span.start) * LOUDNESS_RATE_HZ)
+    try:
+        samples = sound.read(clip.span.start, num_samples, LOUDNESS_RATE_HZ)
+    except Rejection:
+        return clip
     if not len(samples):
         return clip
     clip = clip.with_scores(loudness_dbfs=round(loudness_dbfs(samples), 3))

@@ -3,9 +3,12 @@
 Positions are as exact as the container's timestamps: to the sample in mp4, to a millisecond in Matroska and FLV.
 """
 
+from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 import av
 import numpy as np
@@ -17,7 +20,40 @@ from schemas.states import Rejection
 
 _PREROLL_S = Fraction(1)  # decoders need packets before the first sample that counts (AAC 1, Opus 80 ms)
 _MARGIN_S = Fraction(1, 25)  # native sound on both sides of a stretch that is resampled, so that its ends are true
+_NEAR_S = 5  # up to this far ahead decoding goes on
+_KEPT_S = 3 * _MARGIN_S  # the stretch that follows begins within two margins before the end of the last
 _JITTER_S = Fraction(1, 250)  # containers round timestamps; up to this, frames follow each other without a gap
+
+
+class MonoReader:
+    """Mono sound of one file. What follows closely on what was read before is decoded on, all else is sought.
+
+    Raises:
+        Rejection: as `media.containers.open_container`.
+    """
+
+    def __init__(self, path: str | Path):
+        self._stack = ExitStack()
+        container = self._stack.enter_context(open_container(path))
+        stream = audio_stream(container)
+        self._track = None if stream is None else _Track(container, stream, "mono")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def read(self, start_s: Seconds, num_samples: int, sample_rate_hz: int) -> np.ndarray:
+        """`read_audio` of this file."""
+        if self._track is None:
+            return np.zeros(0, np.float32)
+        rate = self._track.rate
+        margin = _MARGIN_S if rate != sample_rate_hz else Fraction(0)
+        first = round((Fraction(start_s) - margin) * rate)
+        native = self._track.stretch(first, round((Fraction(num_samples, sample_rate_hz) + 2 * margin) * rate))[0]
+        samples = _at_rate(native, rate, sample_rate_hz)[round(margin * sample_rate_hz) :][:num_samples]
+        return np.clip(np.pad(samples, (0, num_samples - len(samples))), -1.0, 1.0).astype(np.float32)
 
 
 def read_audio(path: str | Path, start_s: Seconds, num_samples: int, sample_rate_hz: int) -> np.ndarray:
@@ -29,20 +65,8 @@ def read_audio(path: str | Path, start_s: Seconds, num_samples: int, sample_rate
     Raises:
         Rejection: as `media.containers.open_container`; `undecodable_audio` where not one frame can be decoded.
     """
-    start = Fraction(start_s)
-    margin = Fraction(0)
-    with open_container(path) as container:
-        stream = audio_stream(container)
-        if stream is None:
-            return np.zeros(0, np.float32)
-        rate = int(stream.rate)
-        if rate != sample_rate_hz:
-            margin = _MARGIN_S
-        first = round((start - margin) * rate)
-        count = round((Fraction(num_samples, sample_rate_hz) + 2 * margin) * rate)
-        native = _stretch(container, stream, first, count, "mono")[0]
-    samples = _at_rate(native, rate, sample_rate_hz)[round(margin * sample_rate_hz) :][:num_samples]
-    return np.clip(np.pad(samples, (0, num_samples - len(samples))), -1.0, 1.0).astype(np.float32)
+    with MonoReader(path) as reader:
+        return reader.read(start_s, num_samples, sample_rate_hz)
 
 
 def read_audio_native(path: str | Path, start_s: Seconds, end_s: Seconds) -> tuple[np.ndarray, int] | None:
@@ -54,10 +78,9 @@ def read_audio_native(path: str | Path, start_s: Seconds, end_s: Seconds) -> tup
         stream = audio_stream(container)
         if stream is None:
             return None
-        rate = int(stream.rate)
-        count = round((Fraction(end_s) - Fraction(start_s)) * rate)
-        layout = "mono" if stream.channels == 1 else "stereo"
-        return np.clip(_stretch(container, stream, round(Fraction(start_s) * rate), count, layout), -1, 1), rate
+        track = _Track(container, stream, "mono" if stream.channels == 1 else "stereo")
+        count = round((Fraction(end_s) - Fraction(start_s)) * track.rate)
+        return np.clip(track.stretch(round(Fraction(start_s) * track.rate), count), -1, 1), track.rate
 
 
 def loudness_dbfs(samples: np.ndarray) -> float:
@@ -68,22 +91,49 @@ def loudness_dbfs(samples: np.ndarray) -> float:
     return max(-120.0, 10 * float(np.log10(power))) if power > 0 else -120.0
 
 
-def _stretch(container: InputContainer, stream: av.AudioStream, first: int, count: int, layout: str) -> np.ndarray:
-    """Samples [first, first + count) at the stream's rate, (C T); silence where there are none."""
-    out = np.zeros((1 if layout == "mono" else 2, count), np.float32)
-    start_s = Fraction(first, stream.rate)
-    _seek(container, stream, start_s - _PREROLL_S)
-    decoded = False
-    for position, samples in _positioned(_frames(container, stream), int(stream.rate), layout, first):
-        decoded = True
-        if position >= first + count:
-            break
-        begin, end = max(position, first), min(position + samples.shape[1], first + count)
-        if begin < end:
-            out[:, begin - first : end - first] = samples[:, begin - position : end - position]
-    if not decoded and start_s <= 0:
-        raise Rejection("undecodable_audio", f"not one frame of the {stream.codec_context.name} sound can be decoded")
-    return out
+class _Track:
+    """Samples of a sound stream, in the layout `mono` or `stereo` at its own rate, by their positions."""
+
+    def __init__(self, container: InputContainer, stream: av.AudioStream, layout: str):
+        self._container, self._stream, self._layout = container, stream, layout
+        self.rate = int(stream.rate)
+        self._parts: Iterator[tuple[int, np.ndarray]] = iter(())
+        self._held: deque[tuple[int, np.ndarray]] = deque()  # the last parts decoded; none where there is no going on
+
+    def stretch(self, first: int, count: int) -> np.ndarray:
+        """Samples [first, first + count), (C T); silence where there are none.
+
+        Raises:
+            Rejection: `undecodable_audio` where not one frame can be decoded.
+        """
+        out = np.zeros((1 if self._layout == "mono" else 2, count), np.float32)
+        start_s, decoded = Fraction(first, self.rate), False
+        if not self._held or not self._held[0][0] <= first <= self._held[-1][0] + _NEAR_S * self.rate:
+            self._held.clear()
+            _seek(self._container, self._stream, start_s - _PREROLL_S)
+            self._parts = _positioned(_frames(self._container, self._stream), self.rate, self._layout, first)
+        for position, samples in self._until(first + count):
+            decoded = True
+            begin, end = max(position, first), min(position + samples.shape[1], first + count)
+            if begin < end:
+                out[:, begin - first : end - first] = samples[:, begin - position : end - position]
+        if not decoded and start_s <= 0:
+            name = self._stream.codec_context.name
+            raise Rejection("undecodable_audio", f"not one frame of the {name} sound can be decoded")
+        return out
+
+    def _until(self, end: int) -> Iterator[tuple[int, np.ndarray]]:
+        """The parts that are held, and those after them as far as sample `end`."""
+        yield from tuple(self._held)
+        while not self._held or self._held[-1][0] < end:
+            part = next(self._parts, None)
+            if part is None:  # the end, or damage beyond which a seek may find more
+                self._held.clear()
+                return
+            self._held.append(part)
+            while self._held[0][0] + self._held[0][1].shape[1] < part[0] - _KEPT_S * self.rate:
+                self._held.popleft()
+            yield part
 
 
 def _seek(container: InputContainer, stream: av.AudioStream, target_s: Fraction) -> None:
@@ -145,7 +195,7 @@ def _positioned(
             expected = position + frame.samples
             continue
         for part in parts:
-            samples = part.to_ndarray()
+            samples = np.stack([np.frombuffer(plane, np.float32, part.samples) for plane in part.planes])
             yield position, samples
             position += samples.shape[1]
         expected = position
