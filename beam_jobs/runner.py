@@ -22,6 +22,7 @@ import contextlib
 import io
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners import runner as beam_runner
@@ -51,7 +52,17 @@ def beam_options(flags: Sequence[str], num_elements: int, light: bool = False) -
     chosen = _local_defaults(known, given, num_elements, light)
     if "--default_sdk_harness_log_level" not in given:  # Beam's own default tells of every channel it opens
         chosen.append(f"--default_sdk_harness_log_level={_log_level()}")
-    return PipelineOptions([*flags, *chosen])
+    return _Options([*flags, *chosen])
+
+
+class _Options(PipelineOptions):  # type: ignore[misc]
+    """Each view of them is made once: Beam asks for a thousand in a short run, and parses all flags for each."""
+
+    def view_as(self, cls: Any) -> Any:
+        views = self.__dict__.setdefault("_views", {})
+        if cls not in views:
+            views[cls] = super().view_as(cls)
+        return views[cls]
 
 
 def _log_level() -> str:
