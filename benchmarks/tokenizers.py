@@ -153,6 +153,7 @@ def measure(codec: Codec, repeats: int, precision: Precision) -> dict[str, Any]:
     """CPU seconds of encoding and decoding, peak bytes beyond the model, weights, and the shape of the codes."""
     model, encode, decode, given = codec
     model.eval()
+    parameters = num_parameters(model)
     if isinstance(model, Magvit2 | CViViT | SoundStream):
         hold_weights(model, precision)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -167,7 +168,7 @@ def measure(codec: Codec, repeats: int, precision: Precision) -> dict[str, Any]:
             seconds["decode_s"].append(time.process_time() - middle)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     best = {name: min(values) for name, values in seconds.items()}
-    return {**best, "bytes": peak - before, "parameters": num_parameters(model), "codes": list(codes.shape)}
+    return {**best, "bytes": peak - before, "parameters": parameters, "codes": list(codes.shape)}
 
 
 def in_a_process(kind: str, options: argparse.Namespace, target: int = 0) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
+from tokenize_shards.held import hold_layers
 from tokenize_shards.settings_parts import Precision, VideoTokenSettings
 
 _ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -29,17 +30,23 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
-def hold_weights(part: object, precision: Precision) -> None:
-    """Keeps the weights of linear layers and convolutions at this precision, in place.
+def hold_weights(part: object, precision: Precision, laid_out: bool = True) -> None:
+    """Keeps the weights of linear layers and convolutions at this precision, in place: once, and for inference only.
 
-    `autocast` rounds them so at every call, for each step of a clip again; the results are the same. A part that is no
-    module of ours (a TorchScript one) stays as it is.
+    `autocast` rounds them so at every call, for each step of a clip again; the results are the same, up to rounding. A
+    part that is no module of ours (a TorchScript one) stays as it is.
+
+    Args:
+        laid_out: on a CPU, keep them in the layout of its kernels too, which torch.compile cannot trace.
     """
-    if precision == "float32" or not isinstance(part, nn.Module) or isinstance(part, torch.jit.ScriptModule):
+    if not isinstance(part, nn.Module) or isinstance(part, torch.jit.ScriptModule):
         return
-    for module in part.modules():
-        if isinstance(module, _ROUNDED) and module.weight.dtype == torch.float32:
-            module.to(getattr(torch, precision))
+    if precision != "float32":
+        for module in part.modules():
+            if isinstance(module, _ROUNDED) and module.weight.dtype == torch.float32:
+                module.to(getattr(torch, precision))
+    if laid_out:
+        hold_layers(part)
 
 
 def compile_encoder(tokenizer: object, backend: str = "inductor") -> None:

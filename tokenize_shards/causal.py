@@ -6,6 +6,8 @@ then groups of one temporal stride) runs the very same kernels on the very same 
 so an image equals the first frame of any clip that starts with it bit for bit, not merely up to rounding.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -15,16 +17,21 @@ _SMALL = 20480  # up to so many values (without the width) torch computes 3-D co
 
 
 class Stream:
-    """What each causal layer remembers of the frames it has seen; one per clip (or batch of clips)."""
+    """What each causal layer remembers of the frames it has seen; one per clip (or batch of clips).
 
-    def __init__(self) -> None:
-        self._past: dict[nn.Module, Tensor] = {}
+    Args:
+        pieces: how many will come, where it is known.
+    """
 
-    def recall(self, layer: nn.Module) -> Tensor | None:
-        """The frames kept for this layer; None at the start of a clip."""
+    def __init__(self, pieces: int = 0) -> None:
+        self.pieces = pieces
+        self._past: dict[nn.Module, Any] = {}
+
+    def recall(self, layer: nn.Module) -> Any:
+        """What was kept for this layer; None at the start of a clip."""
         return self._past.get(layer)
 
-    def keep(self, layer: nn.Module, frames: Tensor) -> None:
+    def keep(self, layer: nn.Module, frames: Any) -> None:
         """Remembers `frames` for the layer's next call."""
         self._past[layer] = frames
 
@@ -184,11 +191,18 @@ class FrameNorm(nn.Module):
         self.scope = scope
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6, affine=affine)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """B C T H W → the same shape."""
-        if self.scope == "clip":
-            return self.norm(x)
-        return clips_of(self.norm(frames_of(x)), x.shape[0])
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """B C T H W → the same shape.
+
+        Args:
+            scale, shift: of each channel, where the norm has none of its own.
+        """
+        frames = x if self.scope == "clip" else frames_of(x)
+        if scale is None:
+            frames = self.norm(frames)
+        else:
+            frames = F.group_norm(frames, self.norm.num_groups, scale, shift, self.norm.eps)
+        return frames if self.scope == "clip" else clips_of(frames, x.shape[0])
 
 
 class AdaptiveNorm(nn.Module):
@@ -224,6 +238,8 @@ class AdaptiveNorm(nn.Module):
         mean, deviation = (rearrange(s, "b c t 1 1 -> b t c") for s in self._statistics(control))
         scale = rearrange(self.scale(deviation), "b t c -> b c t 1 1")
         shift = rearrange(self.shift(mean), "b t c -> b c t 1 1")
+        if scale.shape[:3].numel() == scale.shape[1] and not torch.is_grad_enabled():  # one latent of one clip
+            return self.norm(x, scale.flatten(), shift.flatten())
         if scale.shape[2] > 1 or not first:
             scale, shift = (_hold(s, x.shape[2], first) for s in (scale, shift))
         if torch.is_grad_enabled():

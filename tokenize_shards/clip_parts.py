@@ -91,7 +91,7 @@ class VideoPart(MediaPart):
         self.settings, self.device, self.place = settings, device, place
         self.batch_size = batch_size(settings.video, device)
         self.precision = precision_of(settings.video, device)
-        hold_weights(getattr(self.tokenizer, "encoder", None), self.precision)
+        hold_weights(getattr(self.tokenizer, "encoder", None), self.precision, laid_out=not settings.video.compile)
         if settings.video.compile:
             compile_encoder(self.tokenizer)
         lengths = [1] if settings.video.independent else settings.video.lengths

@@ -19,7 +19,7 @@ from tokenize_shards.base import Quantized, causal_grid, check_indices
 from tokenize_shards.causal import Stream
 from tokenize_shards.cosine_vq import CosineVQ
 from tokenize_shards.quantizers import LFQ, LFQLossConfig
-from tokenize_shards.transformer import Block, GridBias, causal_bias
+from tokenize_shards.transformer import Block, GridBias, causal_bias, working_dtype
 
 QUANTIZERS = ("cosine", "lfq")
 
@@ -104,7 +104,7 @@ class Transformer(nn.Module):
         batch, _, height, width, _ = x.shape
         bias = stream.recall(self.grid_bias) if stream is not None else None
         if bias is None:
-            bias = self.grid_bias(height, width)
+            bias = self.grid_bias(height, width).to(working_dtype(x))
         if stream is not None:
             stream.keep(self.grid_bias, bias)
         x = rearrange(x, "b t h w d -> (b t) (h w) d")
@@ -240,9 +240,9 @@ class CViViT(nn.Module):
 
     def latents(self, video: Tensor) -> Tensor:
         """B 3 T H W → B K t h w before quantization, in pieces of one step each."""
-        stream = Stream()
         pieces = [video[:, :, :1], *video[:, :, 1:].split(self.temporal_stride, dim=2)]
         pieces = [piece.contiguous() for piece in pieces if piece.shape[2]]
+        stream = Stream(len(pieces))
         return torch.cat([self.encoder(p, i == 0, stream) for i, p in enumerate(pieces)], dim=2)
 
     def _indices(self, video: Tensor) -> Tensor:
@@ -250,8 +250,8 @@ class CViViT(nn.Module):
         return torch.cat([self.quantizer(step.contiguous()).indices for step in steps], dim=1)
 
     def _decode_part(self, latents: Tensor) -> Tensor:
-        stream = Stream()
         pieces = [piece.contiguous() for piece in latents.split(1, dim=2)]
+        stream = Stream(len(pieces))
         return torch.cat([self.decoder(p, i == 0, stream) for i, p in enumerate(pieces)], dim=2)
 
     @property

@@ -36,17 +36,45 @@ class Attention(nn.Module):
             bias: added to the products, N S (S with what the stream holds).
             stream: keys and values of earlier pieces of the sequence are attended to as well.
         """
-        q, k, v = rearrange(self.to_qkv(x), "b s (three n d) -> three b n s d", three=3, n=self.heads)
-        q = (F.normalize(q, dim=-1) * self.q_scale).to(v.dtype)
-        k = (F.normalize(k, dim=-1) * self.k_scale).to(v.dtype)
+        q, k, v = self._heads(self.to_qkv(x))
         if stream is not None:
-            past = stream.recall(self)
-            pair = torch.stack((k, v)) if past is None else torch.cat((past, torch.stack((k, v))), dim=3)
-            stream.keep(self, pair)
-            k, v = pair
+            k, v = self._with_past(k, v, stream)
         mask = None if bias is None else bias.to(v.dtype)[None]  # torch's quick kernels on CPUs want four dimensions
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=_SCALE)
         return self.to_out(rearrange(out, "b n s d -> b s (n d)"))
+
+    def _heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys of length 1, both scales on the keys, and values: B N S d each."""
+        qk, v = rearrange(qkv, "b s (three n d) -> three b n s d", three=3, n=self.heads).split((2, 1))
+        lengths = torch.linalg.vector_norm(qk, dim=-1, keepdim=True).clamp_min(1e-12)
+        scale = (self.q_scale * self.k_scale).to(v.dtype)
+        if torch.is_grad_enabled():
+            q, k = qk / lengths
+            return q, k * scale, v[0]
+        q, k = qk.div_(lengths)
+        return q, k.mul_(scale), v[0]
+
+    def _with_past(self, k: Tensor, v: Tensor, stream: Stream) -> tuple[Tensor, Tensor]:
+        """Keys and values so far, in a store whose strides do not depend on how many steps it has room for."""
+        store, seen = stream.recall(self) or (k.new_empty(0, 2, *k.shape[:2], k.shape[3]), 0)
+        steps = seen + k.shape[2]
+        if steps > len(store) or torch.is_grad_enabled():
+            room = k.new_empty(max(steps, 2 * seen, stream.pieces), *store.shape[1:])
+            room[:seen] = store[:seen]
+            store = room
+        store[seen:steps, 0] = k.permute(2, 0, 1, 3)
+        store[seen:steps, 1] = v.permute(2, 0, 1, 3)
+        stream.keep(self, (store, steps))
+        k, v = store[:steps].permute(1, 2, 3, 0, 4)
+        return k, v
+
+
+class GELU(nn.Module):
+    """GELU, without gradients in place: a new tensor of an MLP's width costs as much as the function."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
 
 
 class Block(nn.Module):
@@ -57,12 +85,15 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_ratio * width), nn.GELU(), nn.Linear(mlp_ratio * width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_ratio * width), GELU(), nn.Linear(mlp_ratio * width, width))
 
     def forward(self, x: Tensor, bias: Tensor | None = None, stream: Stream | None = None) -> Tensor:
         """B S D → B S D."""
-        x = x + self.attention(self.norm1(x), bias, stream)
-        return x + self.mlp(self.norm2(x))
+        if torch.is_grad_enabled():
+            x = x + self.attention(self.norm1(x), bias, stream)
+            return x + self.mlp(self.norm2(x))
+        x = self.attention(self.norm1(x), bias, stream).add_(x)
+        return self.mlp(self.norm2(x)).add_(x)
 
 
 class GridBias(nn.Module):
@@ -88,7 +119,7 @@ class GridBias(nn.Module):
         down = rows[:, None] - rows[None] + height - 1  # h h
         right = columns[:, None] - columns[None] + width - 1  # w w
         number = down[:, None, :, None] * (2 * width - 1) + right[None, :, None, :]  # h w h w
-        return rearrange(table[number], "h w i j n -> n (h w) (i j)")
+        return rearrange(table[number], "h w i j n -> n (h w) (i j)").contiguous()
 
 
 def causal_bias(heads: int, queries: int, keys: int, device: torch.device) -> Tensor:
@@ -100,3 +131,9 @@ def causal_bias(heads: int, queries: int, keys: int, device: torch.device) -> Te
     here = torch.arange(keys - queries, keys, device=device)[:, None]
     distance = (here - torch.arange(keys, device=device)[None]).float()
     return torch.where(distance < 0, -math.inf, -slopes[:, None, None] * distance)
+
+
+def working_dtype(x: Tensor) -> torch.dtype:
+    """The type of matrix products with x: that of autocast where it is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

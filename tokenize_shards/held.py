@@ -1,0 +1,138 @@
+"""Layers as they are held for inference on a CPU: their weights are laid out once, not at every call.
+
+oneDNN and MKL rearrange weights for their kernels. torch has them do so anew at each call, unless it is given weights
+that lie so already, which is what its compiler does (`torch._inductor`) and what is done here by the same operators.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tokenize_shards.causal import CausalConv3d, Stream, channels_last, clips_of, frames_of, is_channels_last
+
+_MIN_WEIGHTS = 2**14  # of a linear layer that is worth it
+_MAX_LAYOUTS = 4  # numbers of rows that a float32 linear layer has its weights laid out for
+
+
+def can_hold(weight: Tensor) -> bool:
+    """Whether this machine has the kernels for weights of this type: those of x86 for float32, of AMX for bfloat16."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32 and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+
+
+def hold_layers(part: nn.Module) -> None:
+    """Puts held layers in the place of those that have one, all over a module. Its weights cannot be saved after it."""
+    for name, layer in list(part.named_children()):
+        made: nn.Module | None = None
+        if isinstance(layer, nn.Linear) and layer.weight.numel() >= _MIN_WEIGHTS and can_hold(layer.weight):
+            made = HeldLinear(layer)
+        elif isinstance(layer, CausalConv3d) and HeldCausalConv3d.takes(layer):
+            made = HeldCausalConv3d(layer)
+        if made is None:
+            hold_layers(layer)
+        else:
+            setattr(part, name, made)
+
+
+class HeldLinear(nn.Module):
+    """A linear layer, in bfloat16 or float32."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.weight = layer.weight
+        self.bias = layer.bias
+        self._laid_out: dict[int, Tensor] = {}
+
+    def forward(self, input: Tensor) -> Tensor:
+        """B ... D → B ... D', of the weights' type."""
+        x = input.to(self.weight.dtype)
+        if torch.is_grad_enabled():
+            return F.linear(x, self.weight, self.bias)
+        if x.dtype == torch.bfloat16:
+            return torch.ops.mkldnn._linear_pointwise(x, self._weight_for(0), self.bias, "none", [], "")
+        rows = x.numel() // x.shape[-1]
+        if not torch.backends.mkl.is_available() or (
+            rows not in self._laid_out and len(self._laid_out) >= _MAX_LAYOUTS
+        ):
+            return F.linear(x, self.weight, self.bias)
+        return torch.ops.mkl._mkl_linear(x, self._weight_for(rows), self.weight, self.bias, rows)
+
+    def _weight_for(self, rows: int) -> Tensor:
+        """MKL's layout is for a certain number of rows, oneDNN's for any."""
+        if rows not in self._laid_out:
+            ops = torch.ops
+            lay_out = ops.mkl._mkl_reorder_linear_weight if rows else ops.mkldnn._reorder_linear_weight
+            self._laid_out[rows] = lay_out(self.weight.detach(), rows or None)
+        return self._laid_out[rows]
+
+
+class HeldCausalConv3d(nn.Module):
+    """A `CausalConv3d` without strides in float32, as a sum over time of 2-D convolutions.
+
+    Frames before a piece are convolved where they lie: nothing is joined along time, and zeros are left out.
+    """
+
+    def __init__(self, layer: CausalConv3d) -> None:
+        super().__init__()
+        conv = layer.conv
+        self.bias = conv.bias
+        self.padding = list(conv.padding[1:])
+        self.time_padding = layer.time_padding
+        size = [1, conv.in_channels, 64, 64]  # the layout hardly depends on it without strides
+        self._taps = [
+            torch.ops.mkldnn._reorder_convolution_weight(
+                conv.weight.detach()[:, :, tap].contiguous(), self.padding, [1, 1], [1, 1], 1, size
+            )
+            for tap in reversed(range(conv.kernel_size[0]))
+        ]  # that of the newest frame first
+
+    @staticmethod
+    def takes(layer: CausalConv3d) -> bool:
+        """Whether the layer can be held so."""
+        weight = layer.conv.weight
+        return layer.conv.stride == (1, 1, 1) and weight.dtype == torch.float32 and can_hold(weight)
+
+    def forward(self, x: Tensor, stream: Stream | None = None, silu: bool = False) -> Tensor:
+        """B C T H W → B C' T H W, without gradients.
+
+        Args:
+            silu: convolve silu(x), which is written over x.
+        """
+        x = F.silu(x.float(), inplace=True) if silu else x.float()
+        x = x if is_channels_last(x) else channels_last(x)
+        past = stream.recall(self) if stream is not None else None
+        made = []
+        kept = []
+        for number, clip in enumerate(frames_of(x).split(x.shape[2])):
+            frames = list(clip.split(1))
+            before = past[number] if past is not None else self._before(frames[0])
+            made.append(self._convolve(clip, before))
+            kept.append([*before, *frames][-len(self._taps) + 1 :] if len(self._taps) > 1 else [])
+        if stream is not None:
+            stream.keep(self, kept)
+        return clips_of(torch.cat(made) if len(made) > 1 else made[0], x.shape[0])
+
+    def _before(self, frame: Tensor) -> list[Tensor]:
+        """What stands before a clip; zeros need not be convolved."""
+        return [frame] * (len(self._taps) - 1) if self.time_padding == "replicate" else []
+
+    def _convolve(self, clip: Tensor, before: list[Tensor]) -> Tensor:
+        """T C H W and the frames before → T C' H W."""
+        made = torch.ops.mkldnn._convolution_pointwise(
+            clip, self._taps[0], self.bias, self.padding, [1, 1], [1, 1], 1, "none", [], ""
+        )
+        for age, tap in enumerate(self._taps[1:], start=1):
+            if age < len(clip):
+                self._add(made[age:], clip[: len(clip) - age], tap)
+            for time in range(min(age, len(clip))):
+                if age - time <= len(before):
+                    self._add(made[time : time + 1], before[time - age], tap)
+        return made
+
+    def _add(self, made: Tensor, frames: Tensor, tap: Tensor) -> None:
+        torch.ops.mkldnn._convolution_pointwise_.binary(
+            made, frames, tap, None, self.padding, [1, 1], [1, 1], 1, "add", None, None, [], None
+        )
