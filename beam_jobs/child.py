@@ -20,6 +20,7 @@ from typing import Any
 from schemas.states import Rejection
 
 COMMAND = (sys.executable, "-m", "beam_jobs.media_process")
+ENDED = "ended"  # what comes in the place of an answer, with the exit status, when a fork is no more
 Reply = tuple[Any, list[bytes]]
 
 _MAX_MESSAGE = 1 << 30
@@ -38,20 +39,16 @@ class Child:
     """One child process, which does one task after another.
 
     Args:
-        command: the program; it is given the number of its end of the pipe as the last argument.
+        pipe: our end of what leads to it.
+        process: None for a fork of another child. It first of all tells its id, and its parent how it ended.
+
+    Attributes:
+        pid: its process id; None for a fork that has not been asked anything.
     """
 
-    def __init__(self, command: Sequence[str] = COMMAND):
-        self._pipe, theirs = Pipe()
-        with theirs:
-            end = theirs.fileno()
-            self._process = subprocess.Popen(  # a session of its own: what it starts can be stopped with it
-                [*command, str(end)], stdin=subprocess.DEVNULL, pass_fds=(end,), start_new_session=True
-            )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    def __init__(self, pipe: Connection, process: "subprocess.Popen[bytes] | None"):
+        self._pipe, self._process, self._status = pipe, process, 0
+        self.pid = None if process is None else process.pid
 
     def ask(self, task: str, arguments: Any, timeout_s: float) -> Reply:
         """What the child answers.
@@ -60,9 +57,12 @@ class Child:
             Died: it has ended; TimeoutError: it has not answered in time. Either way it is gone.
         """
         try:
-            send(self._pipe, [task, timeout_s, arguments])
-            if self._pipe.poll(timeout_s):
-                return receive(self._pipe)
+            if self.pid is None and self._pipe.poll(timeout_s):
+                self.pid = int(receive(self._pipe)[0])
+            if self.pid is not None:
+                send(self._pipe, [task, timeout_s, arguments])
+                if self._pipe.poll(timeout_s):
+                    return self._reply()
         except (EOFError, OSError) as error:
             raise Died(self.stop()) from error
         except BaseException:
@@ -71,15 +71,40 @@ class Child:
         self.stop()
         raise TimeoutError(f"no answer in {timeout_s:g} s")
 
+    def _reply(self) -> Reply:
+        head, blobs = receive(self._pipe)
+        if isinstance(head, list) and head[:1] == [ENDED]:
+            self._status = int(head[1])
+            raise EOFError
+        return head, blobs
+
     def stop(self) -> str:
         """Ends the child and all it has started; returns how it came to its end."""
         self._pipe.close()
-        with suppress(subprocess.TimeoutExpired):  # one that is dying already says by what
-            self._process.wait(0.2)
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        status = self._process.wait()
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):  # one that is dying already says by what
+                self._process.wait(0.2)
+        if self.pid is not None:  # a fork that nobody has met ends by itself, as it has begun nothing
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        status = self._status if self._process is None else self._process.wait()
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+
+
+def start(command: Sequence[str], count: int = 1) -> list[Child]:
+    """So many children; all but the first are forks of it, so that what they share is imported once.
+
+    Args:
+        command: the program; it is given the numbers of its ends of their pipes as the last arguments.
+    """
+    pipes = [Pipe() for _ in range(count)]
+    ends = [theirs.fileno() for _, theirs in pipes]
+    process = subprocess.Popen(  # a session of its own: what it starts can be stopped with it
+        [*command, *map(str, ends)], stdin=subprocess.DEVNULL, pass_fds=ends, start_new_session=True
+    )
+    for _, theirs in pipes:
+        theirs.close()
+    return [Child(ours, None if forked else process) for forked, (ours, _) in enumerate(pipes)]
 
 
 class Children:
@@ -118,13 +143,13 @@ class Children:
 
     def _take(self) -> Child:
         with self._lock:
-            return self._idle.pop() if self._idle else Child(self._command)
+            return self._idle.pop() if self._idle else start(self._command)[0]
 
     def own_all(self, count: int) -> None:
         """Starts so many now, for a process in which all callers of this machine are: one may keep all of them busy."""
         self.for_one = count
         with self._lock:
-            self._idle += [Child(self._command) for _ in range(count - len(self._idle))]
+            self._idle += start(self._command, count)
 
     def stop(self) -> None:
         """Ends the idle ones."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_jobs.child import Children
+from beam_jobs.child import COMMAND, Children, Died, start
 from schemas.states import Rejection
 
 SERVER = """
@@ -84,6 +84,35 @@ def test_what_a_child_started_ends_with_it() -> None:
     with pytest.raises(Rejection):
         pool.call("crash", 1, 30)
     assert gone(grandchild)
+
+
+NOTHING = {"path": "none.mp4", "clips": [], "folder": "none", "settings": {"input": "x", "output": "y"}}
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL], ids=str)
+def test_a_fork_answers_and_dies_as_a_child_of_its_own(number: signal.Signals) -> None:
+    both = start(COMMAND, 2)
+    assert both[1].pid is None
+    for child in both:
+        (outcome, reason, _), _ = child.ask("cut", NOTHING, 60)
+        assert (outcome, reason) == ("rejected", "not_found")
+    pids = [child.pid for child in both]
+    assert pids[0] and pids[1] and pids[0] != pids[1] and os.getsid(pids[1]) == pids[1]
+    os.kill(pids[1], number)
+    with pytest.raises(Died, match=number.name):
+        both[1].ask("cut", NOTHING, 60)
+    assert both[0].ask("cut", NOTHING, 60)[0][0] == "rejected"
+    both[0].stop()
+    assert all(gone(pid) for pid in pids if pid)
+
+
+def test_a_fork_goes_on_without_the_one_it_comes_from() -> None:
+    first, fork = start(COMMAND, 2)
+    fork.ask("cut", NOTHING, 60)
+    assert first.stop() == "SIGKILL"
+    assert fork.ask("cut", NOTHING, 60)[0][0] == "rejected" and fork.pid
+    fork.stop()
+    assert gone(fork.pid)
 
 
 PARENT = """
