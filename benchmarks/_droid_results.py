@@ -90,8 +90,8 @@ least squared error to be expected, and not itself a future.
 
 The likeliest codes are the better ones in {better:.0%} of the windows, the mean in {mean_better:.0%}.
 
-Its own caption gives a clip, all its windows together, the lower loss than the caption of another clip in {share:.1%} of
-{pairs:,} pairs: each of {clips} clips with every other whose caption says something else. The binomial p of that is
+Its own caption gives a clip, all its windows together, the lower loss than the caption of another clip in {share:.1%}
+of {pairs:,} pairs: each of {clips} clips with every other whose caption says something else. The binomial p of that is
 {binomial_p:.1g}, but pairs share clips; of 10,000 random assignments of the captions to the clips {p:.2%} do as well.
 
 ## Super-resolution
