@@ -48,7 +48,7 @@ class Measurements:
         self._luma: list[float] = []
         self._luma_std: list[float] = []
         self._last: np.ndarray | None = None
-        self._last_sample: Fraction | None = None
+        self._last_sample: int | None = None  # its timestamp
 
     def push(self, image: np.ndarray, pts: int, time_base: Fraction) -> Sampled:
         """Measures the next frame, (H W 3) uint8 RGB."""
@@ -56,12 +56,13 @@ class Measurements:
         change = 0.0 if self._last is None else float(cv2.norm(gray, self._last, cv2.NORM_L1)) / gray.size
         jump = change > JUMP and change > JUMP_RATIO * self._change[-1]
         mean, std = cv2.meanStdDev(gray)
-        _, edge_std = cv2.meanStdDev(cv2.Laplacian(gray, cv2.CV_16S))
+        edges = cv2.Laplacian(gray, cv2.CV_16S)
+        edge_mean = cv2.sumElems(edges)[0] / gray.size
         self._change.append(change)
         self._luma.append(float(mean[0, 0]) / 255)
         self._luma_std.append(float(std[0, 0]) / 255)
-        self._sharpness.append(float(edge_std[0, 0]) ** 2)
-        sampled = self._is_sample(pts * time_base, jump)
+        self._sharpness.append(cv2.norm(edges, cv2.NORM_L2SQR) / gray.size - edge_mean**2)
+        sampled = self._is_sample(pts, time_base, jump)
         if sampled:
             border = borders(gray)
             height, width = gray.shape
@@ -72,10 +73,11 @@ class Measurements:
         self._last = gray
         return Sampled(gray, sampled, jump)
 
-    def _is_sample(self, time: Fraction, jump: bool) -> bool:
-        due = self._last_sample is None or jump or time - self._last_sample >= SAMPLE_S
+    def _is_sample(self, pts: int, time_base: Fraction, jump: bool) -> bool:
+        last = self._last_sample
+        due = last is None or jump or (pts - last) * time_base.numerator >= SAMPLE_S * time_base.denominator
         if due:
-            self._last_sample = time
+            self._last_sample = pts
         return due
 
     def scores(self, first: int, last: int, duration_s: float) -> dict[str, float]:

@@ -42,10 +42,10 @@ def phash(small: np.ndarray, flat_std: float = FLAT_STD) -> int:
     The sign of each of the 64 lowest frequencies of the cosine transform against their median (Zauner 2010,
     "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2).
     """
-    if small.std() < flat_std:
+    if cv2.meanStdDev(small)[1][0, 0] < flat_std:
         return 0
     low = cv2.dct(small.astype(np.float32))[:LOW, :LOW].ravel()
-    bits = low > np.median(low[1:])
+    bits = low > np.sort(low[1:])[(LOW * LOW - 1) // 2]  # the median of 63: numpy's own takes ten times as long
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 

@@ -95,9 +95,7 @@ class QuickTransNet:
         self._weights = torch.load(weights_path(), map_location="cpu", weights_only=True)
         self._blocks = [
             [
-                (_Branches if block or layer else _FirstBranches)(
-                    self._weights, f"SDDCNN.{block}.DDCNN.{layer}", dtype
-                )
+                (_Branches if block or layer else _FirstBranches)(self._weights, f"SDDCNN.{block}.DDCNN.{layer}", dtype)
                 for layer in range(2)
             ]
             for block in range(3)
