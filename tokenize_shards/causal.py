@@ -239,7 +239,7 @@ class AdaptiveNorm(nn.Module):
         scale = rearrange(self.scale(deviation), "b t c -> b c t 1 1")
         shift = rearrange(self.shift(mean), "b t c -> b c t 1 1")
         if scale.shape[:3].numel() == scale.shape[1] and not torch.is_grad_enabled():  # one latent of one clip
-            return self.norm(x, scale.flatten(), shift.flatten())
+            return self.norm(x, scale.flatten().to(x.dtype), shift.flatten().to(x.dtype))
         if scale.shape[2] > 1 or not first:
             scale, shift = (_hold(s, x.shape[2], first) for s in (scale, shift))
         if torch.is_grad_enabled():

@@ -92,6 +92,7 @@ class VideoPart(MediaPart):
         self.batch_size = batch_size(settings.video, device)
         self.precision = precision_of(settings.video, device)
         hold_weights(getattr(self.tokenizer, "encoder", None), self.precision, laid_out=not settings.video.compile)
+        hold_weights(getattr(self.tokenizer, "decoder", None), "float32")
         if settings.video.compile:
             compile_encoder(self.tokenizer)
         lengths = [1] if settings.video.independent else settings.video.lengths

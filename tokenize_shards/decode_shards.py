@@ -19,6 +19,7 @@ from media.probe import probe
 from media.windows import read_window
 from schemas.shards import DatasetInfo, TokenizerInfo, TokenSample
 from schemas.states import Rejection
+from tokenize_shards.acceleration import hold_weights
 from tokenize_shards.base import AudioTokenizer, VideoTokenizer, default_device
 from tokenize_shards.inspect_shards import RUN_FILE, clip_samples
 from tokenize_shards.loading import load_audio_tokenizer, load_motion_tokenizer, load_video_tokenizer
@@ -72,6 +73,7 @@ class Tokenizers:
         self.device = default_device(settings.device)
         self.video = load_video_tokenizer(settings.video_tokenizer or made["video"].name, device=self.device)
         check_tokenizer("video", self.video, made["video"], "--video_tokenizer")
+        hold_weights(getattr(self.video, "decoder", None), "float32")
         self.audio: AudioTokenizer | None = None
         self.motion: MotionTokenizer | None = None
         if "audio" in made:

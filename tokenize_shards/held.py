@@ -10,16 +10,28 @@ from torch import Tensor, nn
 
 from tokenize_shards.causal import CausalConv3d, Stream, channels_last, clips_of, frames_of, is_channels_last
 
+_OPERATORS = (
+    ("mkl", "_mkl_linear"),
+    ("mkl", "_mkl_reorder_linear_weight"),
+    ("mkldnn", "_linear_pointwise"),
+    ("mkldnn", "_reorder_linear_weight"),
+    ("mkldnn", "_convolution_pointwise"),
+    ("mkldnn", "_convolution_pointwise_"),
+    ("mkldnn", "_reorder_convolution_weight"),
+)
 _MIN_WEIGHTS = 2**14  # of a linear layer that is worth it
-_MAX_LAYOUTS = 4  # numbers of rows that a float32 linear layer has its weights laid out for
+_MAX_LAYOUTS = 4  # of a float32 linear layer: one for each number of rows that it is given, the last ones
 
 
 def can_hold(weight: Tensor) -> bool:
-    """Whether this machine has the kernels for weights of this type: those of x86 for float32, of AMX for bfloat16."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    """Whether this machine and this torch have kernels for weights of this type: AVX for float32, AVX-512 or AMX for
+    bfloat16."""
+    if weight.device.type != "cpu" or not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()):
+        return False
+    if any(not hasattr(getattr(torch.ops, library), name) for library, name in _OPERATORS):
         return False
     if weight.dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return bool(torch.cpu._is_avx512_bf16_supported())
     return weight.dtype == torch.float32 and torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
@@ -54,15 +66,16 @@ class HeldLinear(nn.Module):
         if x.dtype == torch.bfloat16:
             return torch.ops.mkldnn._linear_pointwise(x, self._weight_for(0), self.bias, "none", [], "")
         rows = x.numel() // x.shape[-1]
-        if not torch.backends.mkl.is_available() or (
-            rows not in self._laid_out and len(self._laid_out) >= _MAX_LAYOUTS
-        ):
-            return F.linear(x, self.weight, self.bias)
         return torch.ops.mkl._mkl_linear(x, self._weight_for(rows), self.weight, self.bias, rows)
 
     def _weight_for(self, rows: int) -> Tensor:
-        """MKL's layout is for a certain number of rows, oneDNN's for any."""
+        """The weights laid out: by MKL for this number of rows, or by oneDNN, whose layout is for any (0).
+
+        Rows never decide between kernels: the result of some does not depend on which came before.
+        """
         if rows not in self._laid_out:
+            if len(self._laid_out) == _MAX_LAYOUTS:
+                del self._laid_out[next(iter(self._laid_out))]
             ops = torch.ops
             lay_out = ops.mkl._mkl_reorder_linear_weight if rows else ops.mkldnn._reorder_linear_weight
             self._laid_out[rows] = lay_out(self.weight.detach(), rows or None)

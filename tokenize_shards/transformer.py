@@ -89,11 +89,13 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor | None = None, stream: Stream | None = None) -> Tensor:
         """B S D → B S D."""
-        if torch.is_grad_enabled():
-            x = x + self.attention(self.norm1(x), bias, stream)
-            return x + self.mlp(self.norm2(x))
-        x = self.attention(self.norm1(x), bias, stream).add_(x)
-        return self.mlp(self.norm2(x)).add_(x)
+        x = _sum(self.attention(self.norm1(x), bias, stream), x)
+        return _sum(self.mlp(self.norm2(x)), x)
+
+
+def _sum(made: Tensor, x: Tensor) -> Tensor:
+    """x + made, without gradients in its place."""
+    return x + made if torch.is_grad_enabled() or made.dtype != x.dtype else made.add_(x)
 
 
 class GridBias(nn.Module):

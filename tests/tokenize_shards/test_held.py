@@ -54,13 +54,15 @@ def test_a_held_linear_layer_is_the_plain_one(precision: torch.dtype, bias: bool
     plain = nn.Linear(160, 128, bias=bias).to(precision)
     held = HeldLinear(plain)
     tolerance = 1e-5 if precision == torch.float32 else 2e-2
-    for rows in (1, 2, 3, 5, 16, 3, 40):  # more than it lays weights out for
+    first = {}
+    for rows in (1, 2, 3, 5, 16, 3, 40, 1, 16):  # more than it keeps layouts for
         x = noise(2, rows, 160, seed=rows)
         with torch.no_grad():
             expected = plain(x.to(precision))
             made = held(x)
         assert torch.equal(held(x).detach(), expected)  # with gradients it is the plain one
         assert made.dtype == precision
+        assert torch.equal(first.setdefault(rows, made), made)
         torch.testing.assert_close(made, expected, atol=tolerance, rtol=tolerance)
 
 
