@@ -97,6 +97,8 @@ class _Track:
     def __init__(self, container: InputContainer, stream: av.AudioStream, layout: str):
         self._container, self._stream, self._layout = container, stream, layout
         self.rate = int(stream.rate)
+        self._kept = round(_KEPT_S * self.rate)
+        self._begun = False
         self._parts: Iterator[tuple[int, np.ndarray]] = iter(())
         self._held: deque[tuple[int, np.ndarray]] = deque()  # the last parts decoded; none where there is no going on
 
@@ -110,7 +112,8 @@ class _Track:
         start_s, decoded = Fraction(first, self.rate), False
         if not self._held or not self._held[0][0] <= first <= self._held[-1][0] + _NEAR_S * self.rate:
             self._held.clear()
-            _seek(self._container, self._stream, start_s - _PREROLL_S)
+            _seek(self._container, self._stream, start_s - _PREROLL_S, self._begun)
+            self._begun = True
             self._parts = _positioned(_frames(self._container, self._stream), self.rate, self._layout, first)
         for position, samples in self._until(first + count):
             decoded = True
@@ -130,16 +133,18 @@ class _Track:
             if part is None:  # the end, or damage beyond which a seek may find more
                 self._held.clear()
                 return
-            self._held.append(part)
-            while self._held[0][0] + self._held[0][1].shape[1] < part[0] - _KEPT_S * self.rate:
+            if part[1].size:
+                self._held.append(part)
+            while self._held and self._held[0][0] + self._held[0][1].shape[1] < part[0] - self._kept:
                 self._held.popleft()
             yield part
 
 
-def _seek(container: InputContainer, stream: av.AudioStream, target_s: Fraction) -> None:
-    """Goes to a packet at or before the target; stays at the beginning where the target is there."""
-    target = int(target_s / time_base_of(stream))
-    if target <= (stream.start_time or 0):
+def _seek(container: InputContainer, stream: av.AudioStream, target_s: Fraction, begun: bool) -> None:
+    """Goes to a packet at or before the target; to the beginning where the target is there and reading has begun."""
+    first = stream.start_time or 0
+    target = max(int(target_s / time_base_of(stream)), first)
+    if target == first and not begun:
         return
     try:
         container.seek(target, stream=stream, backward=True)

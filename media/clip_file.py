@@ -32,10 +32,10 @@ def write_clip(
     }  # fmt: skip
     with av.open(str(target), "w", format="mp4", options=options) as container:
         pictures = _Pictures(container, first, span, settings, rate)
-        samples = _Samples(container, sound, settings)
+        samples = _Samples(container, sound, settings, span.time_base)
         for pts, frame in frames:
             pictures.add(pts, frame)
-            samples.add_until((pts - span.start_pts) * span.time_base)
+            samples.add_until(pts - span.start_pts)
         samples.finish()
         pictures.finish()
 
@@ -46,12 +46,12 @@ class _Pictures:
     def __init__(
         self, container: OutputContainer, first: av.VideoFrame, span: Span, settings: CutSettings, rate: Fraction
     ):
-        self._container, self._span = container, span
+        self._container, self._span, self._time_base = container, span, span.time_base
         options = {"crf": str(settings.crf), "preset": settings.preset, **X264_EXACT}
         self._stream = container.add_stream("libx264", rate=rate, options=options)
         context = self._stream.codec_context
         context.height, context.width, context.pix_fmt = first.height, first.width, "yuv420p"
-        self._stream.time_base = context.time_base = span.time_base
+        self._stream.time_base = context.time_base = self._time_base
         context.sample_aspect_ratio = Fraction(1)
         context.thread_count, context.thread_type = settings.threads, "FRAME"
         context.flags |= av.codec.context.Flags.bitexact
@@ -61,7 +61,7 @@ class _Pictures:
         self._last: av.Packet | None = None
 
     def add(self, pts: int, frame: av.VideoFrame) -> None:
-        frame.pts, frame.time_base = pts - self._span.start_pts, self._span.time_base
+        frame.pts, frame.time_base = pts - self._span.start_pts, self._time_base
         frame.pict_type = av.video.frame.PictureType.NONE  # that of the source is no wish
         self._mux(self._stream.encode(frame))
 
@@ -85,28 +85,34 @@ class _Pictures:
 class _Samples:
     """Sound to its stream, as far as the pictures are."""
 
-    def __init__(self, container: OutputContainer, sound: Sound | None, settings: CutSettings):
+    def __init__(self, container: OutputContainer, sound: Sound | None, settings: CutSettings, time_base: Fraction):
         self._container, self._sound, self._next = container, sound, 0
         if sound is None:
             return
+        self._per_tick = time_base * sound.rate
         stream = container.add_stream("aac", rate=sound.rate, options=aac_options(settings))
         stream.layout = "mono" if sound.samples.shape[0] == 1 else "stereo"
         stream.codec_context.flags |= av.codec.context.Flags.bitexact
         stream.bit_rate = settings.audio_bitrate_kbps * 1000
         self._stream = stream
 
-    def add_until(self, time_s: Fraction) -> None:
+    def add_until(self, ticks: int) -> None:
         """Writes all sound up to this time, and up to a block more."""
-        while self._sound is not None and self._next < min(time_s * self._sound.rate, self._sound.samples.shape[1]):
-            samples = np.ascontiguousarray(self._sound.samples[:, self._next : self._next + _BLOCK], np.float32)
-            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=self._stream.layout.name)
-            frame.sample_rate, frame.pts = self._sound.rate, self._next
-            frame.time_base = Fraction(1, self._sound.rate)
-            self._container.mux(self._stream.encode(frame))
-            self._next += _BLOCK
+        if self._sound is not None:
+            num_samples = -(-ticks * self._per_tick.numerator // self._per_tick.denominator)
+            self._add(self._sound, min(num_samples, self._sound.samples.shape[1]))
 
     def finish(self) -> None:
         """Writes the rest."""
         if self._sound is not None:
-            self.add_until(Fraction(self._sound.samples.shape[1], self._sound.rate))
+            self._add(self._sound, self._sound.samples.shape[1])
             self._container.mux(self._stream.encode(None))
+
+    def _add(self, sound: Sound, until: int) -> None:
+        while self._next < until:
+            samples = np.ascontiguousarray(sound.samples[:, self._next : self._next + _BLOCK], np.float32)
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=self._stream.layout.name)
+            frame.sample_rate, frame.pts = sound.rate, self._next
+            frame.time_base = Fraction(1, sound.rate)
+            self._container.mux(self._stream.encode(frame))
+            self._next += _BLOCK

@@ -24,7 +24,7 @@ from schemas.records import Clip, Span
 from schemas.states import Rejection
 
 _NEAR_S = 5  # up to this far ahead decoding goes on: a key frame that saves work would have to lie within
-_DAMAGE = ("decode_errors", "read_errors", "unordered_pts", "missing_pts")
+_DAMAGE = frozenset(("decode_errors", "read_errors", "unordered_pts", "missing_pts"))
 
 
 def can_encode_here(settings: CutSettings, sound: Sound | None) -> bool:
@@ -96,7 +96,7 @@ class CutPass:
     def _frames(self, span: Span) -> Iterator[tuple[int, av.VideoFrame]]:
         """(timestamp, frame) of the frames within the span; the one after it waits for the next clip."""
         for pts, frame in self._ahead:
-            self._damaged = self._damaged or frame.is_corrupt or any(self._notes[name] for name in _DAMAGE)
+            self._damaged = self._damaged or frame.is_corrupt or not _DAMAGE.isdisjoint(self._notes)
             self._position = pts
             if pts >= span.end_pts:
                 self._ahead = chain([(pts, frame)], self._ahead)

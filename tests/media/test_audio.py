@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from media.audio import _positioned, loudness_dbfs, read_audio, read_audio_native
+from media.audio import MonoReader, _positioned, loudness_dbfs, read_audio, read_audio_native
 from tests.media_factory import run
 
 Media = Callable[[str], Path]
@@ -41,6 +41,17 @@ def test_clicks_are_where_they_are(clicks: Path, rate: int, start: Fraction) -> 
     begins = loud[np.flatnonzero(np.diff(loud, prepend=-rate) > rate // 10)]
     expected = [float(Fraction(half, 2) - start) * rate for half in range(7) if start <= Fraction(half, 2) < start + 1]
     assert begins == pytest.approx(expected, abs=rate / 1000)
+
+
+@pytest.mark.parametrize("rate", [44_100, 16_000])
+@pytest.mark.parametrize("starts", [(0, 0.5, 1, 2), (0, 2.4), (2, 1.95, 0.3), (1, 9, 1)], ids=str)
+def test_one_reader_reads_what_several_would(clicks: Path, rate: int, starts: tuple[float, ...]) -> None:
+    exact = clicks.with_suffix(".wav")  # whose positions no container has rounded
+    with MonoReader(exact) as reader:
+        for start in starts:
+            np.testing.assert_array_equal(
+                reader.read(start, rate // 2, rate), read_audio(exact, start, rate // 2, rate)
+            )
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "late.mp4", "mpeg4.avi", "ts.ts"])
