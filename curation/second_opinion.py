@@ -20,7 +20,7 @@ EDGE = (
 )
 MOST, MARGIN = 50, 20  # frames of a window that are judged, and that are only seen on either side; with 12 it is worse
 UNDER_WAY = 0.5  # of the small network's other head: from there on a frame belongs to a transition
-CLOSE = 0.15  # log odds; twice what bfloat16 was off by at most there: so close to a threshold, float32 decides
+CLOSE = 0.12  # log odds; twice what bfloat16 was off by at most there: so close to a threshold, float32 decides
 # TransNetV2 costs a hundred times as much as the small network, and a doubt in footage that is seldom cut is nearly
 # always something that moves. So it is asked only where at least so many sure transitions lie among so many frames.
 FEWEST_SURE, AROUND = 4, 512
