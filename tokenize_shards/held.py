@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokenize_shards.causal import CausalConv3d, Stream, channels_last, clips_of, frames_of, is_channels_last
+from tokenize_shards.transformer import GELU
 
 _OPERATORS = (
     ("mkl", "_mkl_linear"),
@@ -37,36 +38,46 @@ def can_hold(weight: Tensor) -> bool:
 
 def hold_layers(part: nn.Module) -> None:
     """Puts held layers in the place of those that have one, all over a module. Its weights cannot be saved after it."""
-    for name, layer in list(part.named_children()):
-        made: nn.Module | None = None
+    layers = list(part.named_children())
+    for number, (name, layer) in enumerate(layers):
         if isinstance(layer, nn.Linear) and layer.weight.numel() >= _MIN_WEIGHTS and can_hold(layer.weight):
-            made = HeldLinear(layer)
+            after, activation = layers[number + 1] if number + 1 < len(layers) else ("", None)
+            gelu = isinstance(part, nn.Sequential) and isinstance(activation, GELU)
+            setattr(part, name, HeldLinear(layer, gelu))
+            if gelu:
+                setattr(part, after, nn.Identity())
         elif isinstance(layer, CausalConv3d) and HeldCausalConv3d.takes(layer):
-            made = HeldCausalConv3d(layer)
-        if made is None:
-            hold_layers(layer)
+            setattr(part, name, HeldCausalConv3d(layer))
         else:
-            setattr(part, name, made)
+            hold_layers(layer)
 
 
 class HeldLinear(nn.Module):
-    """A linear layer, in bfloat16 or float32."""
+    """A linear layer, in bfloat16 or float32.
 
-    def __init__(self, layer: nn.Linear) -> None:
+    Args:
+        gelu: whether GELU comes after it.
+    """
+
+    def __init__(self, layer: nn.Linear, gelu: bool = False) -> None:
         super().__init__()
         self.weight = layer.weight
         self.bias = layer.bias
+        self.gelu = gelu
         self._laid_out: dict[int, Tensor] = {}
 
     def forward(self, input: Tensor) -> Tensor:
         """B ... D → B ... D', of the weights' type."""
         x = input.to(self.weight.dtype)
         if torch.is_grad_enabled():
-            return F.linear(x, self.weight, self.bias)
+            made = F.linear(x, self.weight, self.bias)
+            return F.gelu(made) if self.gelu else made
         if x.dtype == torch.bfloat16:
-            return torch.ops.mkldnn._linear_pointwise(x, self._weight_for(0), self.bias, "none", [], "")
+            after = "gelu" if self.gelu else "none"
+            return torch.ops.mkldnn._linear_pointwise(x, self._weight_for(0), self.bias, after, [], "none")
         rows = x.numel() // x.shape[-1]
-        return torch.ops.mkl._mkl_linear(x, self._weight_for(rows), self.weight, self.bias, rows)
+        made = torch.ops.mkl._mkl_linear(x, self._weight_for(rows), self.weight, self.bias, rows)
+        return torch.ops.aten.gelu_(made) if self.gelu else made
 
     def _weight_for(self, rows: int) -> Tensor:
         """The weights laid out: by MKL for this number of rows, or by oneDNN, whose layout is for any (0).

@@ -14,6 +14,7 @@ from tokenize_shards.causal import CausalConv3d, Stream
 from tokenize_shards.cvivit import QUANTIZERS, CViViT
 from tokenize_shards.held import HeldCausalConv3d, HeldLinear, can_hold, hold_layers
 from tokenize_shards.magvit2 import Magvit2
+from tokenize_shards.transformer import GELU
 
 torch.set_num_threads(1)
 
@@ -46,13 +47,18 @@ def test_a_held_convolution_is_the_plain_one(
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("gelu", [True, False], ids=["gelu", "linear"])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "none"])
-def test_a_held_linear_layer_is_the_plain_one(precision: torch.dtype, bias: bool) -> None:
+def test_a_held_linear_layer_is_the_plain_one(precision: torch.dtype, gelu: bool, bias: bool) -> None:
     if not can_hold(torch.zeros(1, dtype=precision)):
         pytest.skip("this machine's CPU has no such kernels")
     torch.manual_seed(0)
-    plain = nn.Linear(160, 128, bias=bias).to(precision)
-    held = HeldLinear(plain)
+    linear = nn.Linear(160, 128, bias=bias).to(precision)
+    plain = nn.Sequential(linear, *[GELU()] * gelu)
+    held = copy.deepcopy(plain)
+    hold_layers(held)
+    assert isinstance(held[0], HeldLinear)
+    assert not any(isinstance(layer, GELU) for layer in held)
     tolerance = 1e-5 if precision == torch.float32 else 2e-2
     first = {}
     for rows in (1, 2, 3, 5, 16, 3, 40, 1, 16):  # more than it keeps layouts for
