@@ -3,8 +3,7 @@
     python -m benchmarks.watermarks --data ../shared/data [--text] [--model FILE] [--others 240]
 
 `DATA/watermarks.csv` has a row for each pair: file, clean_twin, style; no training has seen them. The other clean clips
-are of clips_droid, clips_misc and clips_audio, those that `curation.train_watermark --hold_out` leaves out; the shipped
-network was trained without holding out.
+are of clips_droid, clips_misc and clips_audio, those that `curation.train_watermark` leaves out.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import math
 import random
+import string
 from collections.abc import Callable
 
 import cv2
@@ -38,6 +39,11 @@ def recompressed(frames: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _word(generator: random.Random) -> str:
+    """A word that marks have, or any letters."""
+    if generator.random() < 0.5:
+        letters = string.ascii_uppercase if generator.random() < 0.5 else string.ascii_letters + string.digits + "@.©/-"
+        lengths = [generator.randint(2, 9) for _ in range(generator.randint(1, 3))]
+        return " ".join("".join(generator.choices(letters, k=length)) for length in lengths)
     word = generator.choice(_WORDS)
     return word.upper() if generator.random() < 0.3 else word
 

@@ -3,9 +3,9 @@
     python -m curation.train_watermark --data DIR --exclude watermarks.csv --output curation/weights/watermark
 
 `--data` holds clean single-shot clips at any depth. `--exclude` is a CSV whose column `clean_twin` names clips that a
-benchmark uses; they are left out. With `--hold_out` so is a third of the others by the hash of their names
-(`is_held_out`), on which one can see how often clean clips are flagged. One style of mark (`center`) is never trained
-on: it tells whether the network knows marks or only these styles.
+benchmark uses; they are left out, and so is a third of the others by the hash of their names (`is_held_out`), on which
+one can see how often clean clips are flagged; `--all` learns from these too. One style of mark (`tiled`) is never
+trained on: it tells whether the network knows marks or only these styles. Every epoch draws its marks anew.
 """
 
 import argparse
@@ -31,11 +31,14 @@ from curation.watermark import MIN_SAMPLES, gradients
 from media.decode import decode_frames
 from schemas.states import Rejection
 
-HELD_OUT_STYLE = "center"
+CLEAN, HELD_OUT_STYLE = "clean", "tiled"
+TRAINED_STYLES = tuple(style for style in STYLES if style != HELD_OUT_STYLE)
 HELD_OUT_SHARE, VALIDATION_SHARE = 1 / 3, 0.12
 PRIOR = 0.1  # share of marked clips for which the probability is calibrated
 MAX_SAMPLES = 20  # frames of one example
-WIDTH, BATCH = 8, 32
+WIDTH, BATCH, RATE, WARM_UP = 12, 32, 3e-3, 0.1
+
+Clips = dict[str, list[np.ndarray]]  # stretches (T H W) uint8 of each clip, by its name
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Example:
     """Mean gradients (3 H W) float16 of a stretch, with or without a mark."""
 
     maps: np.ndarray
-    style: str  # "clean" or the mark's
+    style: str  # CLEAN or the mark's
     clip: str
 
 
@@ -60,16 +63,52 @@ def stretches_of(path: Path, max_side: int = 256) -> list[np.ndarray]:
     return [np.stack(part) for part in parts if len(part) >= MIN_SAMPLES]
 
 
-def examples_of(stretches: list[np.ndarray], name: str, marks: int = 2) -> list[Example]:
-    """The stretches of a clean clip, and each again under `marks` random overlays."""
-    generator = random.Random(zlib.crc32(name.encode()))
+def example_of(frames: np.ndarray, style: str, clip: str, generator: random.Random) -> Example:
+    """Frames (T H W) uint8 under a random mark of a style, or under none, compressed again."""
+    if style != CLEAN:
+        frames = apply(frames, overlay(frames.shape[1], frames.shape[2], style, generator))
+    return Example(_mean_gradients(recompressed(frames, generator.randint(35, 95))), style, clip)
+
+
+def examples_to_judge_by(clips: Clips, marks: int = 2) -> list[Example]:
+    """Every stretch as it is, and again under `marks` random overlays; the same each time."""
     found: list[Example] = []
-    for stretch in stretches:
-        for mark in range(marks + 1):
-            style = generator.choice(STYLES) if mark else "clean"
-            frames = apply(stretch, overlay(stretch.shape[1], stretch.shape[2], style, generator)) if mark else stretch
-            found.append(Example(_mean_gradients(recompressed(frames, generator.randint(35, 95))), style, name))
+    for clip, stretches in clips.items():
+        generator = random.Random(zlib.crc32(clip.encode()))
+        for stretch in stretches:
+            styles = [CLEAN, *(generator.choice(STYLES) for _ in range(marks))]
+            found += [example_of(stretch, style, clip, generator) for style in styles]
     return found
+
+
+def examples_to_learn_from(clips: Clips, generator: random.Random) -> list[Example]:
+    """Every stretch, altered at random, clean and under a mark of a style that is trained on."""
+    found: list[Example] = []
+    for clip, stretches in clips.items():
+        for stretch in stretches:
+            frames = altered(stretch, generator)
+            styles = (CLEAN, generator.choice(TRAINED_STYLES))
+            found += [example_of(frames, style, clip, generator) for style in styles]
+    return found
+
+
+def altered(frames: np.ndarray, generator: random.Random) -> np.ndarray:
+    """Some of the frames (T H W) uint8 in a row; half of them mirrored, cropped to 3/4 of a side, of other contrast."""
+    count = generator.randint(max(MIN_SAMPLES, len(frames) // 2), len(frames))
+    first = generator.randint(0, len(frames) - count)
+    frames = frames[first : first + count]
+    if generator.random() < 0.5:
+        frames = frames[:, :, ::-1]
+    if generator.random() < 0.5:
+        height, width = (3 * side // 4 for side in frames.shape[1:])
+        top, left = (
+            generator.randint(0, whole - part) for whole, part in zip(frames.shape[1:], (height, width), strict=True)
+        )
+        frames = frames[:, top : top + height, left : left + width]
+    if generator.random() < 0.5:
+        contrast, mean = generator.uniform(0.5, 1.4), frames.mean()
+        frames = np.clip((frames - mean) * contrast + mean + generator.uniform(-30, 30), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(frames)
 
 
 def _mean_gradients(frames: np.ndarray) -> np.ndarray:
@@ -77,30 +116,38 @@ def _mean_gradients(frames: np.ndarray) -> np.ndarray:
     return np.stack([np.mean([part[plane] for part in parts], axis=0) for plane in range(3)]).astype(np.float16)
 
 
-def train(examples: list[Example], epochs: int, seed: int) -> tuple[OverlayNetwork, Calibration]:
+def train(clips: Clips, epochs: int, seed: int) -> tuple[OverlayNetwork, Calibration]:
     """The network and its calibration on clips it has not seen."""
     torch.manual_seed(seed)
     generator = random.Random(seed)
-    train_set, validation = split(examples)
+    validation = examples_to_judge_by({clip: clips[clip] for clip in clips if is_for_validation(clip)})
+    training = {clip: clips[clip] for clip in clips if not is_for_validation(clip)}
     network = OverlayNetwork(WIDTH)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
-    steps = epochs * len(batches(train_set, generator))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-2)
     for epoch in range(epochs):
         network.train()
+        drawn = batches(examples_to_learn_from(training, generator), generator)
         losses = []
-        for batch in batches(train_set, generator):
+        for index, batch in enumerate(drawn):
+            set_rate(optimizer, (epoch + index / len(drawn)) / epochs)
             maps = torch.from_numpy(np.stack([example.maps for example in batch]).astype(np.float32))
-            target = torch.tensor([float(example.style != "clean") for example in batch])
+            target = torch.tensor([float(example.style != CLEAN) for example in batch])
             loss = F.binary_cross_entropy_with_logits(network(as_input(*maps.unbind(1))), target)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            schedule.step()
             losses.append(loss.item())
-        seen = report(network, validation)
-        print(f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}; found at 3 % of clean: {seen}", flush=True)
+        print(f"epoch {epoch + 1}/{epochs}: loss {np.mean(losses):.4f}", flush=True)
+        if (epoch + 1) % 10 == 0 or epoch + 1 == epochs:
+            print(f"  found at 3 % of clean: {report(network, validation)}", flush=True)
     return network, calibrate(network, validation)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, done: float) -> None:
+    """The learning rate at a share `done` of the training: up at first, then down by a cosine to nothing."""
+    share = done / WARM_UP if done < WARM_UP else (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
+    for group in optimizer.param_groups:
+        group["lr"] = RATE * share
 
 
 def is_held_out(clip: str) -> bool:
@@ -110,17 +157,6 @@ def is_held_out(clip: str) -> bool:
 
 def is_for_validation(clip: str) -> bool:
     return zlib.crc32(f"split {clip}".encode()) / 2**32 < VALIDATION_SHARE
-
-
-def split(examples: list[Example]) -> tuple[list[Example], list[Example]]:
-    """Training and validation examples; by clip, and the held-out style in validation only."""
-    training, validation = [], []
-    for example in examples:
-        if is_for_validation(example.clip):
-            validation.append(example)
-        elif example.style != HELD_OUT_STYLE:
-            training.append(example)
-    return training, validation
 
 
 def batches(examples: list[Example], generator: random.Random) -> list[list[Example]]:
@@ -145,7 +181,7 @@ def report(network: OverlayNetwork, examples: list[Example]) -> str:
     """Share of each kind above the logit that 3 % of the clean examples pass."""
     logits = logits_of(network, examples)
     styles = np.array([example.style for example in examples])
-    limit = float(np.quantile(logits[styles == "clean"], 0.97)) if (styles == "clean").any() else 0.0
+    limit = float(np.quantile(logits[styles == CLEAN], 0.97)) if (styles == CLEAN).any() else 0.0
     shares = {style: float(np.mean(logits[styles == style] > limit)) for style in STYLES if (styles == style).any()}
     return " ".join(f"{style} {share:.2f}" for style, share in shares.items())
 
@@ -153,7 +189,7 @@ def report(network: OverlayNetwork, examples: list[Example]) -> str:
 def calibrate(network: OverlayNetwork, examples: list[Example]) -> Calibration:
     """Platt's scale and bias, for data of which a tenth is marked."""
     logits = torch.tensor(logits_of(network, examples), dtype=torch.float64)
-    marked = torch.tensor([float(example.style != "clean") for example in examples], dtype=torch.float64)
+    marked = torch.tensor([float(example.style != CLEAN) for example in examples], dtype=torch.float64)
     weight = torch.where(marked > 0, PRIOR / marked.sum(), (1 - PRIOR) / (1 - marked).sum())
     parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([parameters], max_iter=100)
@@ -176,12 +212,11 @@ def text_evidence(stretches: list[np.ndarray]) -> dict[str, float]:
     Both shares count one stretch of each kind more than there was, so that no ratio is infinite.
     """
     generator, settings = random.Random(2), TextSettings()
-    styles = [style for style in STYLES if style != HELD_OUT_STYLE]
     found = {"clean": 1, "marked": 1}
     for index, stretch in enumerate(stretches):
         ends = stretch[[0, -1]]
         _, height, width = ends.shape
-        marked = apply(ends, overlay(height, width, styles[index % len(styles)], generator))
+        marked = apply(ends, overlay(height, width, TRAINED_STYLES[index % len(TRAINED_STYLES)], generator))
         for kind, frames in (("clean", ends), ("marked", marked)):
             pictures = [cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB) for frame in frames]
             found[kind] += text_area(pictures, settings) >= LEAST_AREA
@@ -193,9 +228,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of clean clips")
     parser.add_argument("--exclude", type=Path, help="CSV with a column clean_twin")
-    parser.add_argument("--hold_out", action="store_true", help="leave a third of the clips out")
+    parser.add_argument("--all", action="store_true", help="learn from the third of the clips, too, that is held out")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     cv2.setNumThreads(1)
@@ -205,18 +240,16 @@ def main(argv: list[str] | None = None) -> int:
         with arguments.exclude.open() as stream:
             excluded = {Path(row["clean_twin"]).name for row in csv.DictReader(stream)}
     paths = sorted(path for folder in arguments.data for path in folder.rglob("*") if path.is_file())
-    examples, for_text = list[Example](), list[np.ndarray]()
+    clips: Clips = {}
     for path in paths:
-        if path.name not in excluded and not (arguments.hold_out and is_held_out(path.name)):
+        if path.name not in excluded and (arguments.all or not is_held_out(path.name)):
             try:
-                stretches = stretches_of(path)
+                clips[path.name] = stretches_of(path)
             except Rejection as rejection:
                 print(f"{path.name} is left out: {rejection}")
-                continue
-            examples += examples_of(stretches, path.name)
-            for_text += stretches[:1] if is_for_validation(path.name) else []
-    print(f"{len(examples)} examples of {len(paths)} clips", flush=True)
-    network, calibration = train(examples, arguments.epochs, arguments.seed)
+    print(f"{sum(map(len, clips.values()))} stretches of {len(clips)} clips", flush=True)
+    network, calibration = train(clips, arguments.epochs, arguments.seed)
+    for_text = [stretch for clip in clips if is_for_validation(clip) for stretch in clips[clip][:1]]
     save(network, arguments.output, replace(calibration, **text_evidence(for_text)))
     return 0
 
