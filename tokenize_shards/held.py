@@ -21,7 +21,7 @@ _OPERATORS = (
     ("mkldnn", "_reorder_convolution_weight"),
 )
 _MIN_WEIGHTS = 2**14  # of a linear layer that is worth it
-_MAX_LAYOUTS = 4  # of a float32 linear layer: one for each number of rows that it is given, the last ones
+_MAX_LAYOUTS = 4  # of a layer in float32: one for each size that it is given, the last ones
 
 
 def can_hold(weight: Tensor) -> bool:
@@ -105,13 +105,9 @@ class HeldCausalConv3d(nn.Module):
         self.bias = conv.bias
         self.padding = list(conv.padding[1:])
         self.time_padding = layer.time_padding
-        size = [1, conv.in_channels, 64, 64]  # the layout hardly depends on it without strides
-        self._taps = [
-            torch.ops.mkldnn._reorder_convolution_weight(
-                conv.weight.detach()[:, :, tap].contiguous(), self.padding, [1, 1], [1, 1], 1, size
-            )
-            for tap in reversed(range(conv.kernel_size[0]))
-        ]  # that of the newest frame first
+        self.num_taps = conv.kernel_size[0]
+        self._plain = list(conv.weight.detach().unbind(2))[::-1]  # that of the newest frame first
+        self._laid_out: dict[tuple[int, int], list[Tensor]] = {}
 
     @staticmethod
     def takes(layer: CausalConv3d) -> bool:
@@ -127,28 +123,46 @@ class HeldCausalConv3d(nn.Module):
         """
         x = F.silu(x.float(), inplace=True) if silu else x.float()
         x = x if is_channels_last(x) else channels_last(x)
+        taps = self._taps_for(x.shape[3], x.shape[4])
         past = stream.recall(self) if stream is not None else None
         made = []
         kept = []
         for number, clip in enumerate(frames_of(x).split(x.shape[2])):
             frames = list(clip.split(1))
             before = past[number] if past is not None else self._before(frames[0])
-            made.append(self._convolve(clip, before))
-            kept.append([*before, *frames][-len(self._taps) + 1 :] if len(self._taps) > 1 else [])
+            made.append(self._convolve(clip, before, taps))
+            kept.append([*before, *frames][-self.num_taps + 1 :] if self.num_taps > 1 else [])
         if stream is not None:
             stream.keep(self, kept)
         return clips_of(torch.cat(made) if len(made) > 1 else made[0], x.shape[0])
 
     def _before(self, frame: Tensor) -> list[Tensor]:
         """What stands before a clip; zeros need not be convolved."""
-        return [frame] * (len(self._taps) - 1) if self.time_padding == "replicate" else []
+        return [frame] * (self.num_taps - 1) if self.time_padding == "replicate" else []
 
-    def _convolve(self, clip: Tensor, before: list[Tensor]) -> Tensor:
+    def _taps_for(self, height: int, width: int) -> list[Tensor]:
+        """The weights laid out for this size: with the layout for another one, kernels can be a hundred times slower.
+
+        The plain weights are not kept beside them; they come back from one layout for the next, as they were.
+        """
+        if (height, width) not in self._laid_out:
+            plain = self._plain or [tap.to_dense() for tap in next(iter(self._laid_out.values()))]
+            self._plain = []
+            if len(self._laid_out) == _MAX_LAYOUTS:
+                del self._laid_out[next(iter(self._laid_out))]
+            size = [1, plain[0].shape[1], height, width]
+            self._laid_out[height, width] = [
+                torch.ops.mkldnn._reorder_convolution_weight(tap.contiguous(), self.padding, [1, 1], [1, 1], 1, size)
+                for tap in plain
+            ]
+        return self._laid_out[height, width]
+
+    def _convolve(self, clip: Tensor, before: list[Tensor], taps: list[Tensor]) -> Tensor:
         """T C H W and the frames before → T C' H W."""
         made = torch.ops.mkldnn._convolution_pointwise(
-            clip, self._taps[0], self.bias, self.padding, [1, 1], [1, 1], 1, "none", [], ""
+            clip, taps[0], self.bias, self.padding, [1, 1], [1, 1], 1, "none", [], ""
         )
-        for age, tap in enumerate(self._taps[1:], start=1):
+        for age, tap in enumerate(taps[1:], start=1):
             if age < len(clip):
                 self._add(made[age:], clip[: len(clip) - age], tap)
             for time in range(min(age, len(clip))):

@@ -46,6 +46,20 @@ def test_a_held_convolution_is_the_plain_one(
     torch.testing.assert_close(alone, whole, atol=1e-5, rtol=1e-5)
 
 
+@holds
+def test_a_held_convolution_keeps_its_weights_from_size_to_size() -> None:
+    torch.manual_seed(0)
+    plain = CausalConv3d(18, 48)
+    held = HeldCausalConv3d(plain)
+    first: dict[int, Tensor] = {}
+    for side in (1, 2, 8, 16, 33, 64, 8, 1, 2, 16):  # more than it keeps layouts for
+        clip = noise(1, 18, 3, side, side, seed=side)
+        with torch.no_grad():
+            made = held(clip.clone())
+            torch.testing.assert_close(made, plain(clip), atol=1e-5, rtol=1e-5)
+        assert torch.equal(first.setdefault(side, made), made)
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("gelu", [True, False], ids=["gelu", "linear"])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "none"])
