@@ -21,7 +21,7 @@ _OPERATORS = (
     ("mkldnn", "_reorder_convolution_weight"),
 )
 _MIN_WEIGHTS = 2**14  # of a linear layer that is worth it
-_MAX_LAYOUTS = 4  # of a layer in float32: one for each size that it is given, the last ones
+_MAX_LAYOUTS = 4  # of a layer: one for each size that it is given, the last ones
 
 
 def can_hold(weight: Tensor) -> bool:
@@ -94,7 +94,7 @@ class HeldLinear(nn.Module):
 
 
 class HeldCausalConv3d(nn.Module):
-    """A `CausalConv3d` without strides in float32, as a sum over time of 2-D convolutions.
+    """A `CausalConv3d` without strides, in bfloat16 or float32, as a sum over time of 2-D convolutions.
 
     Frames before a piece are convolved where they lie: nothing is joined along time, and zeros are left out.
     """
@@ -102,6 +102,7 @@ class HeldCausalConv3d(nn.Module):
     def __init__(self, layer: CausalConv3d) -> None:
         super().__init__()
         conv = layer.conv
+        self.dtype = conv.weight.dtype
         self.bias = conv.bias
         self.padding = list(conv.padding[1:])
         self.time_padding = layer.time_padding
@@ -112,16 +113,16 @@ class HeldCausalConv3d(nn.Module):
     @staticmethod
     def takes(layer: CausalConv3d) -> bool:
         """Whether the layer can be held so."""
-        weight = layer.conv.weight
-        return layer.conv.stride == (1, 1, 1) and weight.dtype == torch.float32 and can_hold(weight)
+        return layer.conv.stride == (1, 1, 1) and can_hold(layer.conv.weight)
 
     def forward(self, x: Tensor, stream: Stream | None = None, silu: bool = False) -> Tensor:
-        """B C T H W → B C' T H W, without gradients.
+        """B C T H W → B C' T H W of the weights' type, without gradients.
 
         Args:
             silu: convolve silu(x), which is written over x.
         """
-        x = F.silu(x.float(), inplace=True) if silu else x.float()
+        x = x.to(self.dtype)
+        x = F.silu(x, inplace=True) if silu else x
         x = x if is_channels_last(x) else channels_last(x)
         taps = self._taps_for(x.shape[3], x.shape[4])
         past = stream.recall(self) if stream is not None else None
