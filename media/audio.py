@@ -216,7 +216,7 @@ def _samples_of(frame: av.AudioFrame) -> np.ndarray:
     """Planar float32 samples, (C T); PyAV's own way takes four times as long."""
     out = np.empty((len(frame.planes), frame.samples), np.float32)
     for row, plane in zip(out, frame.planes, strict=True):
-        row[:] = np.frombuffer(plane, np.float32, frame.samples)
+        row[:] = np.frombuffer(memoryview(plane), np.float32, frame.samples)
     return out
 
 
