@@ -26,7 +26,7 @@ QUANTIZERS = ("cosine", "lfq")
 
 @dataclass(frozen=True)
 class CViViTConfig:
-    """The shape of the network. The defaults are the paper's, as far as it is known (MODELS.md §B).
+    """The shape of the network. The defaults are the paper's, as far as it gives them (arXiv 2210.02399).
 
     Attributes:
         width: D, of the tokens.

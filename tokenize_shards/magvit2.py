@@ -30,7 +30,7 @@ from tokenize_shards.wavelets import patchify, unpatchify
 
 @dataclass(frozen=True)
 class Magvit2Config:
-    """The shape of the network. The defaults are the paper's video model (MODELS.md §A.2).
+    """The shape of the network. The defaults are the paper's video model (arXiv 2310.05737).
 
     Attributes:
         channels: width of the first level.

@@ -1,4 +1,4 @@
-"""Video-LaVIT's motion tokenizer (arXiv 2402.03161, A.1; MODELS.md §G): 4 s of motion as 135 codes.
+"""Video-LaVIT's motion tokenizer (arXiv 2402.03161, A.1): 4 s of motion as 135 codes.
 
     (24, 20, 36) x 2 ── linear ── 3 blocks ↓(1,2,2) ── 3 blocks ↓(2,1,1) ── 3 blocks ↓(2,1,1) ── 3 blocks ↓(2,2,2)
                      ── linear, tanh, linear ── (3, 5, 9) unit vectors of 32 channels ── 1 of 1,024 codes each

@@ -1,4 +1,4 @@
-"""Motion maps from a codec's motion vectors, as Video-LaVIT takes them (arXiv 2402.03161; MODELS.md §G).
+"""Motion maps from a codec's motion vectors, as Video-LaVIT takes them (arXiv 2402.03161, A.1).
 
 A clip of 24 frames at 6 fps is encoded anew as MPEG-4 Part 2 with a key frame every 12 frames, whatever codec it came
 in, and decoded with the vectors of its 16x16 macroblocks:

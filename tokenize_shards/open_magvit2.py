@@ -1,4 +1,4 @@
-"""Open-MAGVIT2's video checkpoints (arXiv 2409.04410; layout in MODELS.md §A.6) as our `Magvit2`.
+"""Open-MAGVIT2's video checkpoints (arXiv 2409.04410; the layout of its published code) as our `Magvit2`.
 
 A published file is a Lightning checkpoint: the live weights as `encoder.…` and `decoder.…`, and their moving average,
 which is the one to use, as `model_ema.` and the same name without its dots. Widths, levels, blocks, strides and bits

@@ -21,7 +21,7 @@ from tokenize_shards.soundstream_layers import Activation, CausalConv1d, CausalU
 
 @dataclass(frozen=True)
 class SoundStreamConfig:
-    """The shape of the codec. The defaults are SoundStream at the rate VideoPoet uses (MODELS.md §C).
+    """The shape of the codec. The defaults are SoundStream at the rate VideoPoet uses (arXiv 2312.14125 §3.1).
 
     Attributes:
         channels: width of the first layer; doubled at each stride.

@@ -101,7 +101,7 @@ def _sum(made: Tensor, x: Tensor) -> Tensor:
 class GridBias(nn.Module):
     """Attention bias of each pair of cells of a frame: a small network on the signed log of their offset.
 
-    It knows no grid size, so that other resolutions than those trained on can be tokenized (MODELS.md §B).
+    It knows no grid size, so that other resolutions than those trained on can be tokenized.
     """
 
     def __init__(self, heads: int, hidden: int = 64) -> None:

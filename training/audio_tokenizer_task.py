@@ -61,7 +61,7 @@ class AudioTask:
         return audio_batch(self.train_sounds, self.settings.optimisation.batch_size, self.length, generator)
 
     def losses(self, model: nn.Module, adversary: nn.Module | None, batch: Tensor, step: int) -> dict[str, Tensor]:
-        """Mel, waveform, commitment, adversarial and feature losses (MODELS.md §C.1)."""
+        """Mel, waveform, commitment, adversarial and feature losses (SoundStream, arXiv 2107.03312 §III-E)."""
         weights = self.settings.losses
         self.model.quantizer.active = step >= weights.quantizer_start
         reconstruction, quantized = model(batch)

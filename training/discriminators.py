@@ -43,7 +43,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class VideoDiscriminator(nn.Module):
-    """One logit for each clip of whatever size (MAGVIT-v2 §3.2; widths of MODELS.md §A.4).
+    """One logit for each clip of whatever size (MAGVIT-v2, arXiv 2310.05737 §3.2).
 
     Args:
         channels: width of the first layer.

@@ -1,4 +1,7 @@
-"""Weights of an image tokenizer as those of a video tokenizer (MODELS.md §A.4)."""
+"""Weights of an image tokenizer as those of a video tokenizer (MAGVIT, arXiv 2212.05199 §3.1).
+
+The 2-D kernel comes to stand in the last time slice, as in Open-MAGVIT2 (arXiv 2409.04410).
+"""
 
 from collections.abc import Mapping
 

@@ -45,7 +45,7 @@ class MotionClips:
 
 @dataclass(frozen=True)
 class MotionLosses:
-    """Weights of the losses (MODELS.md §G).
+    """Weights of the losses (Video-LaVIT, arXiv 2402.03161 A.1).
 
     Args:
         commitment_weight: pull of the latents towards their codes, beside the mean squared error of the maps.

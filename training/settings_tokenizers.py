@@ -31,7 +31,7 @@ class HeldBack:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How the weights are learnt; the defaults are MAGVIT-v2's (MODELS.md §A.4).
+    """How the weights are learnt; the defaults are MAGVIT-v2's (arXiv 2310.05737).
 
     Args:
         steps: optimizer steps in all.
@@ -129,7 +129,7 @@ class VideoClips:
 
 @dataclass(frozen=True)
 class VideoLosses:
-    """Weights of the losses; the defaults are MAGVIT-v2's (MODELS.md §A.3 and §A.4).
+    """Weights of the losses; the defaults are MAGVIT-v2's (arXiv 2310.05737).
 
     Args:
         reconstruction: `l2` or `l1` over pixels in [-1, 1].
@@ -229,7 +229,7 @@ class Sounds:
 
 @dataclass(frozen=True)
 class AudioLosses:
-    """Weights of the losses; the defaults are SoundStream's (MODELS.md §C.1).
+    """Weights of the losses; the defaults are SoundStream's (arXiv 2107.03312 §III-E).
 
     Args:
         mel_weight: of the multi-scale mel loss.

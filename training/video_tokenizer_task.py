@@ -100,7 +100,7 @@ class VideoTask:
         return batch.contiguous(memory_format=torch.channels_last_3d)
 
     def losses(self, model: nn.Module, adversary: nn.Module | None, batch: Tensor, step: int) -> dict[str, Tensor]:
-        """Reconstruction, code, perceptual and adversarial losses (MODELS.md §A.4)."""
+        """Reconstruction, code, perceptual and adversarial losses (MAGVIT-v2, arXiv 2310.05737)."""
         weights = self.settings.losses
         if isinstance(self.model.quantizer, LFQ):
             self.model.quantizer.entropy_factor = annealed(
