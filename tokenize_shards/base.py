@@ -1,4 +1,4 @@
-"""The protocols every tokenizer answers to, and the legend of shapes.
+"""The protocols every tokenizer answers to, what our video tokenizers share, and the legend of shapes.
 
 Shapes, here and in every tensor function of `tokenize_shards` and `training`:
 
@@ -12,14 +12,17 @@ Value ranges: video and audio tensors lie in [-1, 1].
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from tokenize_shards.causal import Stream
 
 # Part of every fingerprint. Raise it when a change of code changes the tokens that the same weights give.
 CODE_VERSION = "1"
@@ -177,3 +180,82 @@ def device_here(device: torch.device, elsewhere: bool) -> torch.device:
     if not elsewhere:
         raise ValueError(f"device {device} is asked for, but there is no CUDA device here; leave it out, or say cpu")
     return torch.device("cpu")
+
+
+class CausalTokenizer(nn.Module, ABC):
+    """Clips to codes and back in pieces of one step each, the first of one frame; the base of our video tokenizers.
+
+    Attributes:
+        encoder, decoder: called with a piece, whether it is a clip's first, and the stream.
+        in_pieces: whether clips go through in pieces; where norms pool over time they cannot.
+    """
+
+    config: Any
+    encoder: nn.Module
+    decoder: nn.Module
+    quantizer: Any
+    codebook_size: int
+    temporal_stride: int
+    spatial_stride: int
+    in_pieces = True
+
+    def config_dict(self) -> dict[str, Any]:
+        """What `config.json` holds besides the name and the type."""
+        return asdict(self.config)
+
+    def grid(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """(t, h, w); ValueError for a size that does not fit the strides."""
+        return causal_grid(num_frames, height, width, self.temporal_stride, self.spatial_stride)
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Quantized]:
+        """Reconstruction (B 3 T H W) and the quantized latents with their losses, for training."""
+        quantized: Quantized = self.quantizer(self.encoder(video))
+        return self.decoder(quantized.values), quantized
+
+    @torch.no_grad()
+    def encode(self, video: Tensor) -> Tensor:
+        """B 3 T H W in [-1, 1] → B t h w int64. The same bits whatever follows a frame and whatever the batch."""
+        self.grid(*video.shape[2:])
+        return torch.cat([self.indices(self.latents(part)) for part in self._parts(video)])
+
+    @torch.no_grad()
+    def decode(self, indices: Tensor) -> Tensor:
+        """B t h w int64 → B 3 T H W in [-1, 1]."""
+        check_indices(indices, self.codebook_size)
+        latents = self.quantizer.codes(indices.to(self.device))
+        return torch.cat([self.pictures(part) for part in self._parts(latents)]).clamp_(-1, 1)
+
+    def latents(self, video: Tensor) -> Tensor:
+        """B 3 T H W → B K t h w before quantization."""
+        if not self.in_pieces:
+            return self.encoder(video)
+        first, rest = video[:, :, :1], video[:, :, 1:]
+        return self._piece_by_piece(self.encoder, [first, *rest.split(self.temporal_stride, dim=2)])
+
+    @abstractmethod
+    def indices(self, latents: Tensor) -> Tensor:
+        """B K t h w → B t h w int64."""
+
+    def pictures(self, latents: Tensor) -> Tensor:
+        """B K t h w after quantization → B 3 T H W, with gradients; `decode` holds them to [-1, 1]."""
+        if not self.in_pieces:
+            return self.decoder(latents)
+        return self._piece_by_piece(self.decoder, latents.split(1, dim=2))
+
+    def _piece_by_piece(self, network: nn.Module, pieces: Sequence[Tensor]) -> Tensor:
+        pieces = [self._laid_out(piece) for piece in pieces if piece.shape[2]]
+        stream = Stream(len(pieces))
+        return torch.cat([network(piece, i == 0, stream) for i, piece in enumerate(pieces)], dim=2)
+
+    def _laid_out(self, piece: Tensor) -> Tensor:
+        return piece.contiguous()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """On the CPU one clip at a time: kernels are chosen by shape, and bytes must not depend on the batch."""
+        x = x.to(self.device)
+        return x.split(1) if x.device.type == "cpu" else (x,)

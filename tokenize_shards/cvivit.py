@@ -8,14 +8,14 @@
 11 frames of 128x128 give 6x16x16 = 1,536 codes. Every norm is over single tokens, so nothing sees the future.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from tokenize_shards.base import Quantized, causal_grid, check_indices
+from tokenize_shards.base import CausalTokenizer
 from tokenize_shards.causal import Stream
 from tokenize_shards.cosine_vq import CosineVQ
 from tokenize_shards.quantizers import LFQ, LFQLossConfig
@@ -188,7 +188,7 @@ class Decoder(nn.Module):
         )
 
 
-class CViViT(nn.Module):
+class CViViT(CausalTokenizer):
     """The C-ViViT video tokenizer; a `VideoTokenizer`."""
 
     model_type = "cvivit"
@@ -210,56 +210,8 @@ class CViViT(nn.Module):
         self.spatial_stride = config.spatial_patch
         self.bit_order: str | None = config.bit_order if lookup_free else None
 
-    def config_dict(self) -> dict[str, Any]:
-        """What `config.json` holds besides the name and the type."""
-        return asdict(self.config)
-
-    def grid(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """(t, h, w); ValueError for a size that does not fit the patches."""
-        return causal_grid(num_frames, height, width, self.temporal_stride, self.spatial_stride)
-
-    def forward(self, video: Tensor) -> tuple[Tensor, Quantized]:
-        """Reconstruction (B 3 T H W) and the quantized latents with their losses, for training."""
-        quantized = self.quantizer(self.encoder(video))
-        return self.decoder(quantized.values), quantized
-
-    @torch.no_grad()
-    def encode(self, video: Tensor) -> Tensor:
-        """B 3 T H W in [-1, 1] → B t h w int64. The same bits whatever follows a frame and whatever the batch."""
-        self.grid(*video.shape[2:])
+    def indices(self, latents: Tensor) -> Tensor:
+        """B K t h w → B t h w int64, in equal shapes: one step at a time."""
         if self.training:
             raise RuntimeError("call eval() before encode: in training mode the quantizer learns from what it codes")
-        return torch.cat([self._indices(part) for part in self._parts(video)])
-
-    @torch.no_grad()
-    def decode(self, indices: Tensor) -> Tensor:
-        """B t h w int64 → B 3 T H W in [-1, 1]."""
-        check_indices(indices, self.codebook_size)
-        latents = self.quantizer.codes(indices.to(self.device))
-        return torch.cat([self._decode_part(part) for part in self._parts(latents)]).clamp_(-1, 1)
-
-    def latents(self, video: Tensor) -> Tensor:
-        """B 3 T H W → B K t h w before quantization, in pieces of one step each."""
-        pieces = [video[:, :, :1], *video[:, :, 1:].split(self.temporal_stride, dim=2)]
-        pieces = [piece.contiguous() for piece in pieces if piece.shape[2]]
-        stream = Stream(len(pieces))
-        return torch.cat([self.encoder(p, i == 0, stream) for i, p in enumerate(pieces)], dim=2)
-
-    def _indices(self, video: Tensor) -> Tensor:
-        steps = self.latents(video).split(1, dim=2)  # one step at a time: the codebook is compared in equal shapes
-        return torch.cat([self.quantizer(step.contiguous()).indices for step in steps], dim=1)
-
-    def _decode_part(self, latents: Tensor) -> Tensor:
-        pieces = [piece.contiguous() for piece in latents.split(1, dim=2)]
-        stream = Stream(len(pieces))
-        return torch.cat([self.decoder(p, i == 0, stream) for i, p in enumerate(pieces)], dim=2)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.encoder.to_latent.weight.device
-
-    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        """On the CPU one clip at a time: kernels are chosen by shape, and bytes must not depend on the batch."""
-        x = x.to(self.device)
-        return x.split(1) if x.device.type == "cpu" else (x,)
+        return torch.cat([self.quantizer(step.contiguous()).indices for step in latents.split(1, dim=2)], dim=1)

@@ -6,14 +6,13 @@
 Frame 0 stands alone; each later group of `temporal_stride` frames gives one latent frame.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokenize_shards.base import Quantized, causal_grid, check_indices
+from tokenize_shards.base import CausalTokenizer
 from tokenize_shards.causal import (
     AdaptiveNorm,
     CausalConv3d,
@@ -208,7 +207,7 @@ def _block(in_channels: int, out_channels: int, config: Magvit2Config) -> ResBlo
     )
 
 
-class Magvit2(nn.Module):
+class Magvit2(CausalTokenizer):
     """The MAGVIT-v2 video tokenizer; a `VideoTokenizer`."""
 
     model_type = "magvit2"
@@ -227,66 +226,11 @@ class Magvit2(nn.Module):
         self.temporal_stride = config.temporal_stride
         self.spatial_stride = config.spatial_stride
         self.bit_order: str | None = config.bit_order
+        self.in_pieces = config.norm_scope != "clip"
 
-    def config_dict(self) -> dict[str, Any]:
-        """What `config.json` holds besides the name and the type."""
-        return asdict(self.config)
+    def indices(self, latents: Tensor) -> Tensor:
+        """B K t h w → B t h w int64."""
+        return bits_to_indices(latents > 0, self.config.bit_order)
 
-    def grid(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """(t, h, w); ValueError for a size that does not fit the strides."""
-        return causal_grid(num_frames, height, width, self.temporal_stride, self.spatial_stride)
-
-    def forward(self, video: Tensor) -> tuple[Tensor, Quantized]:
-        """Reconstruction (B 3 T H W) and the quantized latents with their losses, for training."""
-        quantized = self.quantizer(self.encoder(video))
-        return self.decoder(quantized.values), quantized
-
-    @torch.no_grad()
-    def encode(self, video: Tensor) -> Tensor:
-        """B 3 T H W in [-1, 1] → B t h w int64. The same bits whatever follows a frame and whatever the batch."""
-        self.grid(*video.shape[2:])
-        return torch.cat([self._indices(part) for part in self._parts(video)])
-
-    @torch.no_grad()
-    def decode(self, indices: Tensor) -> Tensor:
-        """B t h w int64 → B 3 T H W in [-1, 1]."""
-        check_indices(indices, self.codebook_size)
-        latents = self.quantizer.codes(indices.to(self.device))
-        return torch.cat([self._decode_part(part) for part in self._parts(latents)]).clamp_(-1, 1)
-
-    def pictures(self, latents: Tensor) -> Tensor:
-        """±1 (B K t h w) → B 3 T H W, as `decode` gives them before they are held to [-1, 1]; with gradient."""
-        return self._decode_part(latents)
-
-    def latents(self, video: Tensor) -> Tensor:
-        """B 3 T H W → B K t h w before the sign, in pieces of one latent frame each."""
-        if self.config.norm_scope == "clip":
-            return self.encoder(video)
-        stream = Stream()
-        pieces = [video[:, :, :1], *video[:, :, 1:].split(self.temporal_stride, dim=2)]
-        pieces = [self._laid_out(piece) for piece in pieces if piece.shape[2]]
-        return torch.cat([self.encoder(p, i == 0, stream) for i, p in enumerate(pieces)], dim=2)
-
-    def _indices(self, video: Tensor) -> Tensor:
-        return bits_to_indices(self.latents(video) > 0, self.config.bit_order)
-
-    def _decode_part(self, latents: Tensor) -> Tensor:
-        if self.config.norm_scope == "clip":
-            return self.decoder(latents)
-        stream = Stream()
-        pieces = [self._laid_out(piece) for piece in latents.split(1, dim=2)]
-        return torch.cat([self.decoder(p, i == 0, stream) for i, p in enumerate(pieces)], dim=2)
-
-    @staticmethod
-    def _laid_out(piece: Tensor) -> Tensor:
+    def _laid_out(self, piece: Tensor) -> Tensor:
         return channels_last(piece) if piece.device.type == "cpu" else piece.contiguous()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.encoder.conv_out.weight.device
-
-    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        """On the CPU one clip at a time: kernels are chosen by shape, and bytes must not depend on the batch."""
-        x = x.to(self.device)
-        return x.split(1) if x.device.type == "cpu" else (x,)
