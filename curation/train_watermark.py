@@ -237,6 +237,8 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)  # the weights do not depend on how many cores there are
     excluded: set[str] = set()
     if arguments.exclude:
+        if not arguments.exclude.is_file():
+            parser.error(f"--exclude {arguments.exclude}: there is no such file")
         with arguments.exclude.open() as stream:
             excluded = {Path(row["clean_twin"]).name for row in csv.DictReader(stream)}
     paths = sorted(path for folder in arguments.data for path in folder.rglob("*") if path.is_file())
@@ -247,6 +249,9 @@ def main(argv: list[str] | None = None) -> int:
                 clips[path.name] = stretches_of(path)
             except Rejection as rejection:
                 print(f"{path.name} is left out: {rejection}")
+    if len({is_for_validation(clip) for clip, stretches in clips.items() if stretches}) < 2:
+        folders = ", ".join(map(str, arguments.data))
+        parser.error(f"--data {folders}: too few clips there, {len(clips)}; some must be left for validation")
     print(f"{sum(map(len, clips.values()))} stretches of {len(clips)} clips", flush=True)
     network, calibration = train(clips, arguments.epochs, arguments.seed)
     for_text = [stretch for clip in clips if is_for_validation(clip) for stretch in clips[clip][:1]]

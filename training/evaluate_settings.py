@@ -95,8 +95,12 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         if not self.model or not self.data:
             raise ValueError("model and data must be named: --model DIR --data TOKENS")
-        if min(self.limit, self.batch_size) < 1 or min(self.generate, self.captions) < 0:
-            raise ValueError("limit and batch_size must be 1 or more, generate and captions 0 or more")
+        if min(self.limit, self.batch_size) < 1 or self.generate < 0:
+            raise ValueError("limit and batch_size must be 1 or more, generate 0 or more")
+        if self.captions < 0 or self.captions == 1:
+            raise ValueError(
+                f"captions {self.captions} must be 2 or more, to be held against each other, or 0 for none"
+            )
         if self.draws < 0 or (self.draws > 1 and self.drawing.temperature == 0):
             raise ValueError("draws must be 0 or more; with drawing.temperature 0 all are alike, so give one or none")
 

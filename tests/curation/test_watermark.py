@@ -18,6 +18,7 @@ from curation.train_watermark import (
     examples_to_learn_from,
     is_held_out,
     logits_of,
+    main,
     set_rate,
     stretches_of,
     text_evidence,
@@ -167,6 +168,20 @@ def test_training_learns_to_tell_a_mark():
     is_marked = np.array([example.style != "clean" for example in unseen])
     right = np.mean(logits[is_marked][:, None] > logits[~is_marked])
     assert right > 0.9 and calibration.scale > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere"], "too few clips there, 0"),
+        (["--data", ".", "--exclude", "no.csv"], "there is no such file"),
+    ],
+)
+def test_training_without_clips_is_refused(arguments, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([*arguments, "--output", str(tmp_path / "weights")])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "weights").exists()
 
 
 @pytest.mark.parametrize("watermark", [0.0, 1e-9, 0.2, 0.5, 1.0])

@@ -146,3 +146,9 @@ def test_super_resolution_is_judged_beside_bicubic(low_grid, token_data, tmp_pat
     assert figures["masked"]["nats"] == pytest.approx(math.log(2**18), abs=0.5)
     assert set(figures["pixels"]) == {"psnr_db", "ssim", "bicubic_psnr_db", "bicubic_ssim", "samples"}
     assert figures["pixels"]["samples"] == 2 and figures["protocol"]["samples"] == 4
+
+
+@pytest.mark.parametrize("captions", [-1, 1])
+def test_captions_that_cannot_be_held_against_each_other_are_refused(captions):
+    with pytest.raises(ValueError, match=f"captions {captions} must be 2 or more"):
+        EvaluateSettings(model="lm", data="tokens", captions=captions)
