@@ -20,13 +20,15 @@ from schemas.states import Rejection
 
 _PREROLL_S = Fraction(1)  # decoders need packets before the first sample that counts (AAC 1, Opus 80 ms)
 _MARGIN_S = Fraction(1, 25)  # native sound on both sides of a stretch that is resampled, so that its ends are true
-_NEAR_S = 5  # up to this far ahead decoding goes on
 _KEPT_S = 3 * _MARGIN_S  # the stretch that follows begins within two margins before the end of the last
 _JITTER_S = Fraction(1, 250)  # containers round timestamps; up to this, frames follow each other without a gap
 
 
 class MonoReader:
-    """Mono sound of one file. What follows closely on what was read before is decoded on, all else is sought.
+    """Mono sound of one file, stretch after stretch.
+
+    It is decoded once from its start, so what a stretch is does not depend on those read before: AAC's noise depends on
+    where decoding began. A stretch that begins before the last one, or lies beyond the end or damage, is sought.
 
     Raises:
         Rejection: as `media.containers.open_container`.
@@ -36,7 +38,7 @@ class MonoReader:
         self._stack = ExitStack()
         container = self._stack.enter_context(open_container(path))
         stream = audio_stream(container)
-        self._track = None if stream is None else _Track(container, stream, "mono")
+        self._track = None if stream is None else _Track(container, stream, "mono", from_start=True)
 
     def __enter__(self) -> Self:
         return self
@@ -92,13 +94,17 @@ def loudness_dbfs(samples: np.ndarray) -> float:
 
 
 class _Track:
-    """Samples of a sound stream, in the layout `mono` or `stereo` at its own rate, by their positions."""
+    """Samples of a sound stream, in the layout `mono` or `stereo` at its own rate, by their positions.
 
-    def __init__(self, container: InputContainer, stream: av.AudioStream, layout: str):
+    Args:
+        from_start: decode from the start on, as long as stretches are read in their order; else each is sought.
+    """
+
+    def __init__(self, container: InputContainer, stream: av.AudioStream, layout: str, from_start: bool = False):
         self._container, self._stream, self._layout = container, stream, layout
         self.rate = int(stream.rate)
         self._kept = round(_KEPT_S * self.rate)
-        self._begun = False
+        self._in_order, self._begun = from_start, False
         self._parts: Iterator[tuple[int, np.ndarray]] = iter(())
         self._held: deque[tuple[int, np.ndarray]] = deque()  # the last parts decoded; none where there is no going on
 
@@ -110,9 +116,11 @@ class _Track:
         """
         out = np.zeros((1 if self._layout == "mono" else 2, count), np.float32)
         start_s, decoded = Fraction(first, self.rate), False
-        if not self._held or not self._held[0][0] <= first <= self._held[-1][0] + _NEAR_S * self.rate:
+        self._in_order = self._in_order and (not self._begun or (bool(self._held) and first >= self._held[0][0]))
+        if not self._in_order:
             self._held.clear()
             _seek(self._container, self._stream, start_s - _PREROLL_S, self._begun)
+        if not self._begun or not self._in_order:
             self._begun = True
             self._parts = _positioned(_frames(self._container, self._stream), self.rate, self._layout, first)
         for position, samples in self._until(first + count):

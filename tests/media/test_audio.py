@@ -54,6 +54,20 @@ def test_one_reader_reads_what_several_would(clicks: Path, rate: int, starts: tu
             )
 
 
+def test_a_stretch_is_the_same_whatever_was_read_before(tmp_path: Path) -> None:
+    noise = tmp_path / "noise.m4a"  # which AAC makes up anew, from where decoding began
+    run("-f", "lavfi", "-i", "anoisesrc=d=12:a=0.3:seed=1", "-c:a", "aac", "-b:a", "48k", noise)
+
+    def last(*before: int) -> np.ndarray:
+        with MonoReader(noise) as reader:
+            return [reader.read(start, 16_000, 16_000) for start in (*before, 9)][-1]
+
+    alone = last()
+    assert np.abs(alone).max() > 0.1
+    for before in ((0,), (1, 2), (8,)):
+        np.testing.assert_array_equal(last(*before), alone)
+
+
 @pytest.mark.parametrize("name", ["plain.mp4", "late.mp4", "mpeg4.avi", "ts.ts"])
 def test_a_stretch_is_the_same_as_within_the_whole(media: Media, name: str) -> None:
     zero = 10 if name == "late.mp4" else 0
