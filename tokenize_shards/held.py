@@ -4,6 +4,9 @@ oneDNN and MKL rearrange weights for their kernels. torch has them do so anew at
 that lie so already, which is what its compiler does (`torch._inductor`) and what is done here by the same operators.
 """
 
+from threading import Lock
+from typing import Any, TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +25,8 @@ _OPERATORS = (
 )
 _MIN_WEIGHTS = 2**14  # of a linear layer that is worth it
 _MAX_LAYOUTS = 4  # of a layer: one for each size that it is given, the last ones
+Size = TypeVar("Size")
+_LAYING_OUT = Lock()  # the threads of a Beam worker share its tokenizers
 
 
 def can_hold(weight: Tensor) -> bool:
@@ -84,13 +89,13 @@ class HeldLinear(nn.Module):
 
         Rows never decide between kernels: the result of some does not depend on which came before.
         """
-        if rows not in self._laid_out:
-            if len(self._laid_out) == _MAX_LAYOUTS:
-                del self._laid_out[next(iter(self._laid_out))]
-            ops = torch.ops
-            lay_out = ops.mkl._mkl_reorder_linear_weight if rows else ops.mkldnn._reorder_linear_weight
-            self._laid_out[rows] = lay_out(self.weight.detach(), rows or None)
-        return self._laid_out[rows]
+        held = self._laid_out.get(rows)
+        if held is None:
+            lay_out = torch.ops.mkl._mkl_reorder_linear_weight if rows else torch.ops.mkldnn._reorder_linear_weight
+            held = lay_out(self.weight.detach(), rows or None)
+            with _LAYING_OUT:
+                self._laid_out = _with(self._laid_out, rows, held)
+        return held
 
 
 class HeldCausalConv3d(nn.Module):
@@ -146,17 +151,15 @@ class HeldCausalConv3d(nn.Module):
 
         The plain weights are not kept beside them; they come back from one layout for the next, as they were.
         """
-        if (height, width) not in self._laid_out:
-            plain = self._plain or [tap.to_dense() for tap in next(iter(self._laid_out.values()))]
-            self._plain = []
-            if len(self._laid_out) == _MAX_LAYOUTS:
-                del self._laid_out[next(iter(self._laid_out))]
-            size = [1, plain[0].shape[1], height, width]
-            self._laid_out[height, width] = [
-                torch.ops.mkldnn._reorder_convolution_weight(tap.contiguous(), self.padding, [1, 1], [1, 1], 1, size)
-                for tap in plain
-            ]
-        return self._laid_out[height, width]
+        held = self._laid_out.get((height, width))
+        if held is None:
+            with _LAYING_OUT:
+                plain = self._plain or [tap.to_dense() for tap in next(iter(self._laid_out.values()))]
+                size = [1, plain[0].shape[1], height, width]
+                how = (self.padding, [1, 1], [1, 1], 1, size)
+                held = [torch.ops.mkldnn._reorder_convolution_weight(tap.contiguous(), *how) for tap in plain]
+                self._laid_out, self._plain = _with(self._laid_out, (height, width), held), []
+        return held
 
     def _convolve(self, clip: Tensor, before: list[Tensor], taps: list[Tensor]) -> Tensor:
         """T C H W and the frames before → T C' H W."""
@@ -175,3 +178,9 @@ class HeldCausalConv3d(nn.Module):
         torch.ops.mkldnn._convolution_pointwise_.binary(
             made, frames, tap, None, self.padding, [1, 1], [1, 1], 1, "add", None, None, [], None
         )
+
+
+def _with(layouts: dict[Size, Any], size: Size, held: Any) -> dict[Size, Any]:
+    """The layouts and this one, without the oldest where they are too many. A new dictionary: others read the old."""
+    kept = [item for item in layouts.items() if item[0] != size]
+    return dict([*kept[-_MAX_LAYOUTS + 1 :], (size, held)])

@@ -1,8 +1,10 @@
 """Clips to token samples: counts, stills, sound, resolutions, determinism, what is kept between runs."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -166,6 +168,22 @@ def test_bytes_are_the_same_again_from_bytes_and_with_other_threads(
     finally:
         torch.set_num_threads(before)
     assert member_bytes(again) == first
+
+
+def test_threads_that_share_the_tokenizers_get_the_same_bytes(
+    settings: TokenizeSettings, tokenizer: ClipTokenizer, clip: tuple[Path, dict[str, Any]]
+) -> None:
+    """As the threads of a Beam worker do; the tokenizers are new, so that they all begin with what is made once."""
+    expected = member_bytes(tokenizer.tokenize("c0ffee", *clip))
+    for _ in range(3):
+        shared, together = ClipTokenizer(settings), Barrier(4)
+
+        def tokenize(_: int, shared: ClipTokenizer = shared, together: Barrier = together) -> list[tuple[str, bytes]]:
+            together.wait()
+            return member_bytes(shared.tokenize("c0ffee", *clip))
+
+        with ThreadPoolExecutor(4) as pool:
+            assert all(made == expected for made in pool.map(tokenize, range(4)))
 
 
 def test_a_span_of_a_longer_file_gives_the_frames_of_that_span(tokenizer: ClipTokenizer, clips: Path) -> None:

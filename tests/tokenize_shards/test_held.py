@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 import torch
@@ -61,6 +63,34 @@ def test_a_held_convolution_keeps_its_weights_from_size_to_size() -> None:
             made = held(clip.clone())
             torch.testing.assert_close(made, plain(clip), atol=1e-5, rtol=1e-5)
         assert torch.equal(first.setdefault(side, made), made)
+
+
+@holds
+def test_threads_that_ask_for_layouts_at_once_get_the_right_ones() -> None:
+    """The threads of a Beam worker share its tokenizers, and begin together."""
+    sides = (1, 2, 3, 5, 8, 13)  # more than it keeps layouts for
+    clips = [noise(1, 18, 3, side, side, seed=side) for side in sides]
+    for seed in range(20):
+        torch.manual_seed(seed)
+        plain, linear = CausalConv3d(18, 48), nn.Linear(160, 128)
+        held, held_linear = HeldCausalConv3d(plain), HeldLinear(linear)
+        together = Barrier(4)
+
+        def use(
+            first: int, held: HeldCausalConv3d = held, linear: HeldLinear = held_linear, together: Barrier = together
+        ) -> list[Tensor]:
+            torch.set_num_threads(1)
+            together.wait()
+            with torch.no_grad():
+                made = [held(clips[(first + step) % len(clips)].clone()) for step in range(len(clips))]
+                rows = [linear(noise(1, side, 160)) for side in sides]
+            return [*made[len(clips) - first :], *made[: len(clips) - first], *rows]
+
+        with torch.no_grad():
+            expected = [*[plain(clip) for clip in clips], *[linear(noise(1, side, 160)) for side in sides]]
+        with ThreadPoolExecutor(4) as pool:
+            for made in pool.map(use, (0, 0, 1, 3)):
+                torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
