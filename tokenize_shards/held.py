@@ -4,8 +4,9 @@ oneDNN and MKL rearrange weights for their kernels. torch has them do so anew at
 that lie so already, which is what its compiler does (`torch._inductor`) and what is done here by the same operators.
 """
 
+from collections.abc import Callable, Hashable
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +26,7 @@ _OPERATORS = (
 )
 _MIN_WEIGHTS = 2**14  # of a linear layer that is worth it
 _MAX_LAYOUTS = 4  # of a layer: one for each size that it is given, the last ones
-Size = TypeVar("Size")
-_LAYING_OUT = Lock()  # the threads of a Beam worker share its tokenizers
+_LAYING_OUT = Lock()
 
 
 def can_hold(weight: Tensor) -> bool:
@@ -57,6 +57,33 @@ def hold_layers(part: nn.Module) -> None:
             hold_layers(layer)
 
 
+class _Layouts:
+    """A layer's weights as they lie for the sizes that it was given, the last few.
+
+    The threads of a Beam worker share its tokenizers: one at a time lays weights out, others may read meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[Hashable, Any] = {}
+
+    def get(self, size: Hashable, lay_out: Callable[[], Any]) -> Any:
+        """The layout for this size; `lay_out` makes it where it is not there."""
+        held = self._held.get(size)
+        if held is not None:
+            return held
+        with _LAYING_OUT:
+            if size not in self._held:
+                held = lay_out()
+                if len(self._held) == _MAX_LAYOUTS:
+                    del self._held[next(iter(self._held))]
+                self._held[size] = held
+            return self._held[size]
+
+    def any(self) -> Any:
+        """One of those that are there."""
+        return next(iter(self._held.values()))
+
+
 class HeldLinear(nn.Module):
     """A linear layer, in bfloat16 or float32.
 
@@ -69,7 +96,7 @@ class HeldLinear(nn.Module):
         self.weight = layer.weight
         self.bias = layer.bias
         self.gelu = gelu
-        self._laid_out: dict[int, Tensor] = {}
+        self._layouts = _Layouts()
 
     def forward(self, input: Tensor) -> Tensor:
         """B ... D → B ... D', of the weights' type."""
@@ -89,12 +116,8 @@ class HeldLinear(nn.Module):
 
         Rows never decide between kernels: the result of some does not depend on which came before.
         """
-        held = self._laid_out.get(rows)
-        if held is None:
-            lay_out = torch.ops.mkl._mkl_reorder_linear_weight if rows else torch.ops.mkldnn._reorder_linear_weight
-            held = lay_out(self.weight.detach(), rows or None)
-            with _LAYING_OUT:
-                self._laid_out = _with(self._laid_out, rows, held)
+        lay_out = torch.ops.mkl._mkl_reorder_linear_weight if rows else torch.ops.mkldnn._reorder_linear_weight
+        held: Tensor = self._layouts.get(rows, lambda: lay_out(self.weight.detach(), rows or None))
         return held
 
 
@@ -113,7 +136,7 @@ class HeldCausalConv3d(nn.Module):
         self.time_padding = layer.time_padding
         self.num_taps = conv.kernel_size[0]
         self._plain = list(conv.weight.detach().unbind(2))[::-1]  # that of the newest frame first
-        self._laid_out: dict[tuple[int, int], list[Tensor]] = {}
+        self._layouts = _Layouts()
 
     @staticmethod
     def takes(layer: CausalConv3d) -> bool:
@@ -151,14 +174,14 @@ class HeldCausalConv3d(nn.Module):
 
         The plain weights are not kept beside them; they come back from one layout for the next, as they were.
         """
-        held = self._laid_out.get((height, width))
-        if held is None:
-            with _LAYING_OUT:
-                plain = self._plain or [tap.to_dense() for tap in next(iter(self._laid_out.values()))]
-                size = [1, plain[0].shape[1], height, width]
-                how = (self.padding, [1, 1], [1, 1], 1, size)
-                held = [torch.ops.mkldnn._reorder_convolution_weight(tap.contiguous(), *how) for tap in plain]
-                self._laid_out, self._plain = _with(self._laid_out, (height, width), held), []
+        held: list[Tensor] = self._layouts.get((height, width), lambda: self._lay_out(height, width))
+        return held
+
+    def _lay_out(self, height: int, width: int) -> list[Tensor]:
+        plain = self._plain or [tap.to_dense() for tap in self._layouts.any()]
+        how = (self.padding, [1, 1], [1, 1], 1, [1, plain[0].shape[1], height, width])
+        held = [torch.ops.mkldnn._reorder_convolution_weight(tap.contiguous(), *how) for tap in plain]
+        self._plain = []
         return held
 
     def _convolve(self, clip: Tensor, before: list[Tensor], taps: list[Tensor]) -> Tensor:
@@ -178,9 +201,3 @@ class HeldCausalConv3d(nn.Module):
         torch.ops.mkldnn._convolution_pointwise_.binary(
             made, frames, tap, None, self.padding, [1, 1], [1, 1], 1, "add", None, None, [], None
         )
-
-
-def _with(layouts: dict[Size, Any], size: Size, held: Any) -> dict[Size, Any]:
-    """The layouts and this one, without the oldest where they are too many. A new dictionary: others read the old."""
-    kept = [item for item in layouts.items() if item[0] != size]
-    return dict([*kept[-_MAX_LAYOUTS + 1 :], (size, held)])
