@@ -20,7 +20,7 @@ EDGE = (
 )
 MOST, MARGIN = 50, 20  # frames of a window that are judged, and that are only seen on either side; with 12 it is worse
 UNDER_WAY = 0.5  # of the small network's other head: from there on a frame belongs to a transition
-CLOSE = 0.12  # log odds; twice what bfloat16 was off by at most there: so close to a threshold, float32 decides
+CLOSE = 0.14  # log odds; twice what codes of 8 bits were off by at most there: so close to a threshold, float32 decides
 # TransNetV2 costs a hundred times as much as the small network, and a doubt in footage that is seldom cut is nearly
 # always something that moves. So it is asked only where at least so many sure transitions lie among so many frames.
 FEWEST_SURE, AROUND = 4, 512
@@ -82,7 +82,7 @@ class SecondOpinion:
                 extent[first:last] = np.maximum(extent[first:last], under_way)
 
     def decided(self, opinion: Opinion, middle: np.ndarray, extent: np.ndarray) -> bool:
-        """Whether an opinion in bfloat16 decides what an exact one would, beside the small network's heads (T,)."""
+        """Whether an opinion by codes of 8 bits decides what an exact one would, given the small network's heads."""
         for first, last in opinion.doubts:
             peaks = opinion.middle[first - opinion.begin : last - opinion.begin]
             if _close_to(peaks, self._threshold).any() or _valley_is_close(peaks, self._threshold):
@@ -90,7 +90,7 @@ class SecondOpinion:
         return not self._ends_are_close(opinion, middle, extent)
 
     def _ends_are_close(self, opinion: Opinion, middle: np.ndarray, extent: np.ndarray) -> bool:
-        """Whether a frame about whose extent bfloat16 may err can belong to a transition.
+        """Whether a frame about whose extent codes may err can belong to a transition.
 
         It can where frames under way lead from it to a peak, to what another opinion may change, or out of the window.
 
@@ -132,7 +132,7 @@ def _other_doubts(middle: np.ndarray, begin: int, end: int, doubts: list[Stretch
 
 
 def _close_to(values: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
-    """Which probabilities are so close to the threshold that bfloat16 may have them on the wrong side."""
+    """Which probabilities are so close to the threshold that codes of 8 bits may have them on the wrong side."""
     return np.abs(_log_odds(values) - _log_odds(np.asarray(threshold))) < CLOSE
 
 

@@ -6,7 +6,7 @@ import torch
 
 from curation import transnet
 from curation.second_opinion import EXTENT_THRESHOLD, Opinion, SecondOpinion
-from curation.transnet_quick import judge, network
+from curation.transnet_quick import _rounded, judge, multiplies_codes
 from tests.curation.pictures import dissolve, scene
 
 
@@ -23,10 +23,24 @@ def test_it_says_what_the_package_says(window):
     expected = transnet.judge(window, "cpu")
     exact = judge(window, lambda middle, extent: False)
     assert max(np.abs(one - other).max() for one, other in zip(exact, expected, strict=True)) < 1e-4
-    with torch.inference_mode():
-        rounded = network(torch.bfloat16)(torch.from_numpy(window))
-    assert max(np.abs(one.numpy() - other).max() for one, other in zip(rounded, expected, strict=True)) < 0.1
     assert expected[0].max() > 0.5 and expected[0].min() < 0.01
+
+
+@pytest.mark.skipif(not multiplies_codes(), reason="this CPU has neither VNNI nor AMX for 8 bits")
+def test_codes_of_8_bits_are_near_and_have_the_word_where_they_decide(window):
+    expected = transnet.judge(window, "cpu")
+    coded = judge(window, lambda middle, extent: True)
+    differences = [np.abs(one - other).max() for one, other in zip(coded, expected, strict=True)]
+    assert 0 < max(differences) < 0.03
+
+
+def test_what_rounding_leaves_of_a_weight_is_made_up_for_by_the_next():
+    weight = torch.randn(8, 16, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    codes, scales = _rounded(weight)
+    assert codes.dtype == torch.int8
+    left = (weight - codes * scales.view(-1, 1, 1, 1, 1)).flatten(1).cumsum(1) / scales[:, None]
+    assert left.abs().max() < 0.501
+    assert (weight - codes * scales.view(-1, 1, 1, 1, 1)).abs().max() <= scales.max() * 1.001
 
 
 def decides(middle, extent, doubts, small_middle=None, small_extent=None, threshold=0.5):
