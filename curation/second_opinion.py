@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from curation.transnet_quick import judge
+from curation.transnet_network import judge
 
 # Chosen on plain cuts, dissolves and fades between clips held back from training, 31,706 frames with 540 transitions
 # (`benchmarks.shot_doubts`). `UNSURE` is as low as lets TransNetV2 see no more than one frame in ten; peaks of the

