@@ -1,6 +1,9 @@
 """Our form of TransNetV2 beside the package's own, and when float32 has the last word."""
 
+import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -47,6 +50,16 @@ def test_it_says_what_the_package_says(window, expected):
 @pytest.mark.skipif(not multiplies_codes(), reason="this CPU has neither VNNI nor AMX for 8 bits")
 def test_codes_of_8_bits_are_near_and_have_the_word_where_they_decide(window, expected):
     assert 0 < farthest(judge(window, lambda middle, extent: True), expected) < 0.03
+
+
+def test_codes_have_no_word_where_their_sums_overflow():
+    """As on CPUs without VNNI, which oneDNN can be told to take this one for."""
+    program = "from curation.transnet_network import multiplies_codes as it; print(it())"
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == "False\n"
 
 
 def test_what_rounding_leaves_of_a_weight_is_made_up_for_by_the_next():
